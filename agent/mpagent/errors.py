@@ -1,0 +1,101 @@
+"""What can go wrong on the device, in the device's own words (exit codes: docs/operate.md)."""
+
+from mpwire.errors import MpError, Retry
+
+
+class ConfigWrong(MpError):
+    """anchors.toml or mpagent.toml says something we cannot follow; the text names file and line."""
+
+    exit_code, retry = 78, Retry.OPERATOR
+
+
+class Busy(MpError):
+    """Another mpagent holds the state folder; the text names its process id."""
+
+    exit_code, retry = 75, Retry.LATER
+
+
+class NoServer(MpError):
+    """Nobody answered, or the line broke before an answer was whole."""
+
+    exit_code, retry = 69, Retry.LATER
+
+
+class Pending(MpError):
+    """The server asks us to say the same bytes again later."""
+
+    exit_code, retry = 75, Retry.LATER
+
+    def __init__(self, public: str, *, retry_after_s: int, detail: str = "") -> None:
+        super().__init__(public, detail=detail)
+        self.retry_after_s = retry_after_s
+
+
+class Refused(MpError):
+    """The issuer refused and an operator must act. It ends this run and latches nothing."""
+
+    exit_code, retry = 77, Retry.OPERATOR
+
+    def __init__(self, check: str, public: str, *, detail: str = "") -> None:
+        super().__init__(public, detail=detail)
+        self.check = check
+
+
+class RefusedForNow(Refused):
+    """The issuer refused, and says that trying again later can help."""
+
+    exit_code, retry = 75, Retry.LATER
+
+
+class StorageFull(MpError):
+    """The state partition cannot take a new file: full, or read-only. What was there is as it was."""
+
+    exit_code, retry = 73, Retry.OPERATOR
+
+
+class StorageBroke(MpError):
+    """Reading or writing the state partition failed half-way."""
+
+    exit_code, retry = 74, Retry.OPERATOR
+
+
+class Tampered(MpError):
+    """Our own seal, counter or key contradicts our record. Latched on disk before this is raised."""
+
+    exit_code, retry = 65, Retry.NEVER
+
+
+class ForeignDisk(MpError):
+    """The record is whole, but names another chip: a cloned or swapped disk. Found anew at every start."""
+
+    exit_code, retry = 65, Retry.NEVER
+
+
+class NotClosed(MpError):
+    """The part is open, or closed by fuse but not rebooted; sealing here would use a public test key."""
+
+    exit_code, retry = 77, Retry.OPERATOR
+
+
+class HardwareBusy(MpError):
+    """Nothing happened in the chip; ask again."""
+
+    exit_code, retry = 75, Retry.LATER
+
+
+class HardwareLockout(MpError):
+    """A TPM in dictionary-attack lockout: it says so itself, and only time or its owner ends it."""
+
+    exit_code, retry = 75, Retry.LATER
+
+
+class HardwareGone(MpError):
+    """The chip is absent, broken or answers nonsense; stop for good."""
+
+    exit_code, retry = 74, Retry.OPERATOR
+
+
+class NotMine(MpError):
+    """A blob that this chip did not seal, or sealed in another life-cycle state."""
+
+    exit_code, retry = 65, Retry.NEVER

@@ -1,0 +1,16 @@
+"""COSE_Key as a shape: in messages a key is a map, in code its 65-byte point (docs/wire.md section 3.3)."""
+
+from typing import Any
+
+from mpwire.cose import read_key, write_key
+from mpwire.shape import Shape
+
+
+class PublicKey(Shape):
+    """A P-256 COSE_Key whose point lies on the curve; becomes the uncompressed point, 65 bytes."""
+
+    def read(self, item: Any, where: str) -> bytes:
+        return read_key(item)
+
+    def write(self, value: bytes) -> Any:
+        return write_key(value)

@@ -1,0 +1,42 @@
+"""One label for each use of a key: no two uses can be taken for each other (docs/wire.md section 3.2)."""
+
+from typing import Final
+
+
+def aad(message: str) -> bytes:
+    """External additional authenticated data of a COSE_Sign1: "mpagent/1/<message>" in UTF-8."""
+    return f"mpagent/1/{message}".encode()
+
+
+AAD_EAT: Final = aad("eat")
+AAD_EVIDENCE: Final = aad("proof")
+AAD_GRANT: Final = aad("grant")
+AAD_RECEIPT: Final = aad("receipt")
+AAD_HEAD: Final = aad("head")
+AAD_ISSUER_CERTIFICATE: Final = aad("issuer-certificate")
+AAD_TRUST_UPDATE: Final = aad("trust-update")
+
+TYP_EAT: Final = "application/eat+cwt"
+TYP_EVIDENCE: Final = "application/mpagent.proof+cose"
+TYP_GRANT: Final = "application/mpagent.grant+cose"
+TYP_RECEIPT: Final = "application/mpagent.receipt+cose"
+TYP_HEAD: Final = "application/mpagent.head+cose"
+TYP_ISSUER_CERTIFICATE: Final = "application/mpagent.issuer-certificate+cose"
+TYP_TRUST_UPDATE: Final = "application/mpagent.trust-update+cose"
+
+UEID: Final = "mpagent/ueid/1"
+HPKE_GRANT: Final = "mpagent/1/grant"
+HPKE_ESCROW: Final = "mpagent/1/escrow"
+ROTATED_ROOT: Final = "mpagent/1/rotated-root"
+CREDENTIAL_SECRET: Final = b"mpagent/1/credential-secret"
+NONCE_MAC: Final = b"mpagent/1/nonce"
+
+DEVICE_SIGN: Final = "sign"
+"""Keyring label of the key whose public half is the cnf claim."""
+DEVICE_KEM: Final = "kem"
+"""Keyring label of the key a Grant is encrypted to."""
+
+
+def certificate_key(slot: str) -> str:
+    """Keyring label of the key of one certificate slot."""
+    return f"certificate-{slot}"

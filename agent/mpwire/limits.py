@@ -1,0 +1,37 @@
+"""Every bound of the wire, with its unit, reason and source. Enforced before memory is taken."""
+
+from typing import Final
+
+HELLO_MAX_BYTES: Final = 8_192
+"""TPM: an EK certificate of 2 KiB and two public areas, rounded up. Source: wire.md 4.1."""
+CHALLENGE_MAX_BYTES: Final = 8_192
+"""Nonce, claims and a TPM credential blob. Source: wire.md 4.2."""
+PROOF_MAX_BYTES: Final = 65_536
+"""Hello and Challenge repeated, evidence, 16 CSRs and two key attestations. Source: wire.md 4.3."""
+GRANT_MAX_BYTES: Final = 131_072
+"""Three inline slots of 32 KiB, certificates and framing, rounded up. Source: wire.md 4.4."""
+RECEIPT_MAX_BYTES: Final = 16_384
+"""64 slots with their check values, image digests, escrow of small values. Source: wire.md 4.5."""
+CLOSED_MAX_BYTES: Final = 16_384
+"""An inclusion path of at most 64 hashes, an entry and a signed head. Source: wire.md 4.6."""
+REFUSAL_MAX_BYTES: Final = 1_024
+"""A check's name and a number. Source: wire.md 4.7."""
+MESSAGE_MAX_BYTES: Final = GRANT_MAX_BYTES
+"""The largest of all: what a link reads at most before it knows which message it is."""
+
+SLOT_VALUE_MAX_BYTES: Final = 32_768
+"""Inline value of one slot; larger ones travel beside the Grant. Source: wire.md 4.4."""
+SLOTS_MAX: Final = 64
+"""Slots of one product."""
+MP_MESSAGE_MAX_BYTES: Final = 4_096
+"""What CAAM's MPSign takes through OP-TEE in one call. Source: OP-TEE caam_mp.c (hardware facts 1.1)."""
+DEPTH_MAX: Final = 16
+"""Nesting of CBOR; our deepest message needs 7."""
+NAME_MAX_BYTES: Final = 64
+"""Product, job, slot and check names, in UTF-8 bytes."""
+ISSUER_CHAIN_MAX: Final = 2
+"""A role certificate under the root, and one short-lived key under that. Source: wire.md 5.1."""
+DELEGATED_MAX_S: Final = 28_800
+"""Life of the second certificate of a chain: one shift of 8 hours. Source: wire.md 5.1."""
+CHALLENGE_LIFE_S: Final = 600
+"""How long a challenge may be answered: a slow TPM and a slow line, with room. Source: wire.md 4.2."""

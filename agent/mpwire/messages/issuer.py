@@ -1,0 +1,109 @@
+"""What the issuer signs beside Grants: its own key certificates, trust updates and tree heads (docs/wire.md 5)."""
+
+from dataclasses import dataclass
+
+from mpwire import registry
+from mpwire.keys import PublicKey
+from mpwire.messages.plain import HASH, NAME
+from mpwire.shape import Field, Integer, ListOf, MapOf, Octets, OneOf, Row
+
+REALM = OneOf("lab", "production")
+ROLES = ("grant", "head", "bundle", "job", "trust", "tls", "ca")
+ISSUER_CHAIN = ListOf(Octets(1, 2_048), 2, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerCertificate:
+    """One key, one role, one realm, for at most 90 days."""
+
+    role: str
+    realm: str
+    epoch: int
+    not_before: int
+    not_after: int
+    key: bytes
+    signer: bytes
+    product: str | None = None
+
+
+ISSUER_CERTIFICATE = MapOf(
+    "issuer-certificate",
+    IssuerCertificate,
+    Field(1, "role", OneOf(*ROLES), "what the key may sign"),
+    Field(2, "realm", REALM, "realm"),
+    Field(3, "product", NAME, "the one product it may serve; absent: all", required=False),
+    Field(4, "epoch", Integer(), "rises with every revocation"),
+    Field(5, "not_before", Integer(), "seconds since 1970, UTC"),
+    Field(6, "not_after", Integer(), "seconds since 1970, UTC"),
+    Field(7, "key", PublicKey(), "the key certified"),
+    Field(8, "signer", HASH, "thumbprint of the key that signed this"),
+    constants={0: registry.WIRE_VERSION},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TrustUpdate:
+    """Signed by a root the device already has: a higher epoch, and roots to come."""
+
+    realm: str
+    epoch: int
+    roots: tuple[tuple[bytes, bytes], ...] = ()
+
+
+TRUST_UPDATE = MapOf(
+    "trust-update",
+    TrustUpdate,
+    Field(1, "realm", REALM, "realm"),
+    Field(2, "epoch", Integer(), "no certificate below this epoch counts any more"),
+    Field(
+        3,
+        "roots",
+        ListOf(Row(PublicKey(), Octets(64)), 2),
+        "new roots, each with its own signature over CBOR[label, realm, epoch, thumbprint]",
+    ),
+    constants={0: registry.WIRE_VERSION},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """State of the ledger tree (RFC 6962 section 3.5, our encoding)."""
+
+    size: int
+    root: bytes
+    time: int
+    realm: str
+
+
+HEAD = MapOf(
+    "head",
+    Head,
+    Field(1, "size", Integer(), "entries"),
+    Field(2, "root", HASH, "tree root"),
+    Field(3, "time", Integer(), "seconds since 1970, UTC"),
+    Field(4, "realm", REALM, "realm"),
+    constants={0: registry.WIRE_VERSION},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One leaf of the ledger tree, as devices see it."""
+
+    kind: str
+    time: int
+    subject: str
+    digest: bytes
+    ueid: bytes | None = None
+
+
+ENTRY = MapOf(
+    "entry",
+    Entry,
+    Field(1, "kind", NAME, "grant, receipt, product, job, key, note"),
+    Field(2, "time", Integer(), "seconds since 1970, UTC"),
+    Field(3, "subject", NAME, "job, product or key named by this entry"),
+    Field(4, "digest", HASH, "SHA-256 of what happened: Grant, Receipt, or the object"),
+    Field(5, "ueid", Octets(33), "board, where there is one", required=False),
+    constants={0: registry.WIRE_VERSION},
+)

@@ -1,0 +1,192 @@
+"""What the answering half needs from the world: keys, books, a catalogue, a clock. No SQL and no HTTP here.
+
+mpserver implements these over SQLite and a keystore; a factory station will bring its own.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mpwire.secret import Secret
+
+from mpissuer.policy import Product
+
+
+class Clock(Protocol):
+    """The issuer's clock: the only one that decides anything."""
+
+    def now(self) -> int:
+        """Seconds since 1970, UTC."""
+
+
+class Authority(Protocol):
+    """The issuer's keys. A file keystore in the lab, PKCS#11 for real.
+
+    Every verb may raise NotNow: the token is slow or gone, nothing was signed.
+    """
+
+    realm: str
+
+    def chain(self, role: str) -> tuple[bytes, ...]:
+        """Issuer certificates of the key that `sign(role, ...)` uses, leaf first (docs/wire.md 5.1)."""
+
+    def public_key(self, role: str) -> bytes:
+        """The 65-byte point of that key."""
+
+    def sign(self, role: str, message: bytes) -> bytes:
+        """ES256 over the whole message, r || s. Roles: "grant", "head", "trust"."""
+
+    def derive(self, label: bytes, context: bytes) -> Secret:
+        """HMAC-SHA256 under the issuer's symmetric root, the same on every replica: 32 bytes."""
+
+    def wrap(self, job: str, value: Secret, context: bytes) -> bytes:
+        """Encrypt a value at rest under the job's key; `context` is authenticated."""
+
+    def unwrap(self, job: str, blob: bytes, context: bytes) -> Secret:
+        """Undo `wrap`. Raises Refused("job-ended") once the job's key is destroyed."""
+
+    def certify(self, point: bytes, subject: str, ueid: bytes, not_after: int) -> tuple[bytes, ...]:
+        """An IEEE 802.1AR device certificate for a P-256 key: DER chain, leaf first, without the root."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredKey:
+    """An attester key or EK that the OEM imported."""
+
+    key_id: bytes
+    """mp: SHA-256(X || Y), 32 bytes. tpm: EK Name, 34 bytes."""
+    kind: str
+    public_key: bytes | None
+    """mp: the 65-byte point. tpm: None, the EK comes with the Hello."""
+    origin: str
+    """"silicon" or "simulated"."""
+    mp_use: str = "sign"
+    part: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Permission to provision `quota` distinct boards of one product version."""
+
+    name: str
+    product: str
+    quota: int
+    state: str
+    """draft, approved, open, exhausted, ended."""
+    granted: int = 0
+
+
+class Catalogue(Protocol):
+    """What the OEM decided beforehand. Reads only; outside every transaction; may be cached for a second."""
+
+    def product(self, name: str) -> Product | None:
+        """The product of this name, as last approved."""
+
+    def open_job(self, product: str) -> Job | None:
+        """The job that boards of this product are counted under now; the oldest open one, None where there is none."""
+
+    def registered_key(self, key_id: bytes) -> RegisteredKey | None:
+        """An imported attester key."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotCheck:
+    """What a receipt must say of one slot. `check` is None for a local slot: only the device knows it."""
+
+    version: int
+    check: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class GrantRow:
+    """A stored Grant and what a receipt for it is measured against."""
+
+    digest: bytes
+    ueid: bytes
+    product: str
+    job: str
+    sign_key: bytes
+    """The device's 65-byte sign point."""
+    checks: Mapping[str, SlotCheck]
+    answer: bytes
+    """The Grant as said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One board that was granted something."""
+
+    ueid: bytes
+    product: str
+    job: str
+    state: str
+    """granted, provisioned, rework, scrapped."""
+    sign_key: bytes
+    attester: str
+    """Attester kind."""
+    grade: str
+    hardware_ids: Mapping[str, bytes] = field(default_factory=dict)
+    closed: bytes | None = None
+    """The Closed as said, once there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredValue:
+    """A slot's value at rest, wrapped under the job's key."""
+
+    slot: str
+    version: int
+    wrapped: bytes
+
+
+class Books(Protocol):
+    """The ledger inside one transaction. Everything done here stands or falls together, durably.
+
+    A verb that would break a uniqueness rule (nonce, hardware id, slot value) raises Refused by the rule's name.
+    """
+
+    def job(self, name: str) -> Job:
+        """The job with its live count of granted boards."""
+
+    def unit(self, ueid: bytes) -> Unit | None:
+        """The board by name."""
+
+    def owner(self, kind: str, hardware_id: bytes) -> bytes | None:
+        """The ueid that first showed this hardware id, in any job, product or realm."""
+
+    def recall(self, proof_digest: bytes) -> bytes | None:
+        """The Grant stored for exactly this Proof."""
+
+    def is_nonce_used(self, nonce: bytes) -> bool:
+        """Whether any stored Grant answered this nonce."""
+
+    def values(self, ueid: bytes) -> Mapping[str, StoredValue]:
+        """The board's allocation, by slot."""
+
+    def add_unit(self, unit: Unit) -> None:
+        """A board counted now, with all its hardware ids."""
+
+    def add_value(self, ueid: bytes, value: StoredValue) -> None:
+        """One slot of its allocation."""
+
+    def add_grant(self, row: GrantRow, nonce: bytes, proof_digest: bytes) -> None:
+        """The Grant, findable by proof, by nonce and by digest."""
+
+    def set_job_state(self, name: str, state: str) -> None:
+        """Move a job on."""
+
+    def append(self, entry: bytes) -> None:
+        """One leaf at the end of the tree; its index is assigned by the ledger."""
+
+
+class Ledger(Protocol):
+    """Durable memory of the issuer. Reads may be stale by a moment; what books decide is not."""
+
+    def recall(self, proof_digest: bytes) -> bytes | None:
+        """The answer to this exact Proof: the unit's Closed once it has one, else the stored Grant."""
+
+    def find_grant(self, digest: bytes) -> GrantRow | None:
+        """A stored Grant by its digest."""
+
+    def find_closed(self, ueid: bytes) -> bytes | None:
+        """The stored Closed of a board."""
