@@ -4,7 +4,6 @@
 cuts there by raising. Nothing has happened in the chip at "before"; at "after" it has, and nobody has heard of it.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from mpsim import faults, fuses, silicon
 from mpsim.faults import Fault
 from mpsim.silicon import Chip
 from mpsim.storage import BoardBroke
-from mpwire import registry
+from mpwire import mp, registry
 from mpwire.errors import Malformed, MpError
 from mpwire.secret import Secret
 
@@ -71,8 +70,8 @@ class SimAttester:
     def describe(self) -> ports.AttesterMaterial:
         """The key of the running boot: closing the part changes it once."""
         with self._pins.hold("describe") as (chip, fault):
-            public = _whole(_spoil(chip.mp_public_key(), fault))
-            return ports.AttesterMaterial("mp", hashlib.sha256(public).digest(), profile="raw")
+            point = _on_curve(_whole(_spoil(chip.mp_public_key(), fault)))
+            return ports.AttesterMaterial("mp", mp.key_id(point), profile="raw")
 
     def attest(self, message: bytes) -> ports.Attestation:
         """Raises Malformed for an empty message or one above 4096 bytes; the chip then did nothing."""
@@ -152,6 +151,13 @@ def _whole(answer: bytes) -> bytes:
     if not any(answer):
         raise HardwareGone("the chip answered with zeros: the MPMR was locked before OP-TEE started")
     return answer
+
+
+def _on_curve(answer: bytes) -> bytes:
+    try:
+        return mp.read_key(answer)
+    except Malformed as error:
+        raise HardwareGone("the chip gave a public key that is not on the curve") from error
 
 
 def _translate(refusal: silicon.Refusal) -> MpError:

@@ -17,16 +17,16 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 
 from mpagent.hal.ports import LifeCycle
-from mpsim import curve, fuses, storage
-from mpwire import limits
+from mpsim import fuses, storage
+from mpwire import limits, mp
 from mpwire.errors import MpError, Retry
+from mpwire.p256 import ORDER, SCALAR_BYTES, SoftKey
+from mpwire.secret import Secret
 
 FORMAT: Final = 1
 FIRST_GOOD_REVISION: Final = {"imx8mq": "2.1", "imx8mm": "1.0", "imx8mn": "1.0", "imx8mp": "1.0"}
 """OP-TEE takes an i.MX8MQ of minor revision 0 (B0 and before) for one without manufacturing protection."""
-MPMR_ZERO: Final = bytes(32)
-MPMR_OPTEE: Final = bytes.fromhex("756c61766f7420656c6966206874206c504d20656320524d65746e6f00006176")
-MPMR_VALUES: Final = {"zero": MPMR_ZERO, "optee": MPMR_OPTEE}
+MPMR_VALUES: Final = {"zero": mp.MPMR_ZERO, "optee": mp.MPMR_OPTEE}
 MASTER_KEY_BYTES: Final = 32
 """OTPMK fuses: random in every chip, readable by CAAM alone."""
 BLOB_KEY_BYTES: Final = 32
@@ -123,17 +123,17 @@ class Chip:
 
     def mp_public_key(self) -> bytes:
         """GET_PUBLIC_KEY: X || Y, 64 bytes. Raises Refusal."""
-        return curve.public_half(self._mp_scalar())
+        return _bare(self._mp_key())
 
     def mp_sign(self, message: bytes) -> tuple[bytes, bytes]:
         """SIGNATURE_MPMR: (r || s, MPMR). Fresh randomness per call; s is not normalised. Raises Refusal."""
-        scalar = self._mp_scalar()
+        key = self._mp_key()
         if not message:
             raise Refusal(Result.BAD_PARAMETERS, "the chip signs no empty message")
         if len(message) > limits.MP_MESSAGE_MAX_BYTES:
             raise Refusal(Result.EXCESS_DATA, f"the chip signs at most {limits.MP_MESSAGE_MAX_BYTES} bytes")
         mpmr = MPMR_VALUES[self.read_make().mpmr]
-        return curve.sign(scalar, hashlib.sha256(mpmr + message).digest()), mpmr
+        return key.sign_digest(mp.digest(message, mpmr)), mpmr
 
     def encapsulate(self, key: bytes) -> bytes:
         """CAAM blob of a 32-byte key: wrapped random blob key, ciphertext, MAC; 80 bytes."""
@@ -152,15 +152,15 @@ class Chip:
         except InvalidTag as error:
             raise BlobRefused("blob decap job failed") from error
 
-    def _mp_scalar(self) -> int:
+    def _mp_key(self) -> SoftKey:
         make = self.read_make()
         if make.part == "imx8mq" and make.revision.endswith(".0"):
             raise Refusal(Result.NOT_SUPPORTED, f"i.MX8MQ revision {make.revision} has no manufacturing protection")
         if not self.boot_is_closed():
-            return _test_scalar()
+            return _test_key()
         if not make.unlock_mfg:
             raise Refusal(Result.NOT_SUPPORTED, "the boot ROM cleared the MP key: the CSF lacks Unlock CAAM MFG")
-        return _class_scalar(make.part, fuses.read_srk_hash(self.read_fuses()))
+        return _class_key(make.part, fuses.read_srk_hash(self.read_fuses()))
 
     def _wrapping_key(self) -> bytes:
         """CAAM's blob key encryption key of the running boot, bound to the key modifier."""
@@ -192,22 +192,28 @@ def parse_make(value: Any, folder: Path) -> Make:
 
 def class_public_key(part: str, srk_hash: bytes) -> bytes:
     """X || Y, 64 bytes, of every closed chip of this part with these SRK fuses."""
-    return curve.public_half(_class_scalar(part, srk_hash))
+    return _bare(_class_key(part, srk_hash))
 
 
 def test_public_key() -> bytes:
     """X || Y, 64 bytes, of every open chip."""
-    return curve.public_half(_test_scalar())
+    return _bare(_test_key())
 
 
-def _class_scalar(part: str, srk_hash: bytes) -> int:
-    return _scalar(_FUSED_MP_SECRET, part.encode() + b"\0" + srk_hash)
+def _class_key(part: str, srk_hash: bytes) -> SoftKey:
+    return _derive(_FUSED_MP_SECRET, part.encode() + b"\0" + srk_hash)
 
 
-def _test_scalar() -> int:
-    return _scalar(_TEST_MP_SECRET, b"")
+def _test_key() -> SoftKey:
+    return _derive(_TEST_MP_SECRET, b"")
 
 
-def _scalar(key: bytes, context: bytes) -> int:
-    """1 to n - 1; 512 bits reduced, so that no value is likelier than another."""
-    return int.from_bytes(hmac.digest(key, b"mpsim mp key\0" + context, "sha512")) % (curve.ORDER - 1) + 1
+def _derive(key: bytes, context: bytes) -> SoftKey:
+    """A scalar of 1 to n - 1 from 512 bits, so that no value is likelier than another."""
+    wide = int.from_bytes(hmac.digest(key, b"mpsim mp key\0" + context, "sha512"), "big")
+    return SoftKey.from_scalar(Secret((wide % (ORDER - 1) + 1).to_bytes(SCALAR_BYTES, "big")))
+
+
+def _bare(key: SoftKey) -> bytes:
+    """X || Y as the chip gives it, without the 0x04."""
+    return key.public_key()[1:]
