@@ -1,0 +1,36 @@
+# Everything generated goes to out/ and .venv.
+.DEFAULT_GOAL := help
+.PHONY: help setup lint test bench fuzz floor demo clean
+
+PYTHON := .venv/bin/python
+export PYTHONPYCACHEPREFIX := $(CURDIR)/out/pycache
+
+help:  ## print this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+
+setup:  ## system packages, .venv and the three wheels; at once when nothing changed
+	@scripts/setup.sh
+
+lint: setup  ## ruff and mypy --strict
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m mypy
+
+test: lint  ## lint, then every test but bench and fuzz
+	@$(PYTHON) -m pytest -n 2
+
+bench: setup  ## speed and size of server, device and sealing; JSON in out/bench/
+	@$(PYTHON) tests/bench --out out/bench
+
+fuzz: setup  ## one atheris target per decoder
+	@scripts/fuzz.sh
+
+floor: setup  ## device-side tests on the oldest releases a device may carry
+	@scripts/floor.sh
+
+demo: setup  ## four boards, one server, seven attacks; report in out/demo/report.json
+	@$(PYTHON) -m mpsim.demo --out out/demo
+
+clean:  ## remove all that was generated
+	@rm -rf out .venv
+	@find agent server sim tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,57 @@
+#!/bin/sh
+# Makes .venv and what it stands on; `make demo` and `make test` both begin here. Where all is done it only compares
+# one fingerprint. Needs root or sudo only while a system package is missing.
+set -eu
+cd "$(dirname "$0")/.."
+. scripts/environment.sh
+
+# The compiler builds tpm2-pytss, which comes as source alone; swtpm and the TSS are the real TPM of demo and tests;
+# strace cuts the power, faketime bends the clock; clevis and systemd stand beside us in `make bench`.
+PACKAGES="gcc libc6-dev pkg-config libtss2-dev libtss2-tcti-swtpm0 swtpm swtpm-tools tpm2-tools
+    strace faketime git clevis clevis-tpm2 systemd"
+
+missing_packages() {
+    for package in "$@"; do
+        dpkg-query --show --showformat='${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || echo "$package"
+    done
+}
+
+install_packages() {
+    command -v dpkg-query >/dev/null || fail "this is not Debian; install by hand what matches: $*"
+    missing=$(missing_packages "$@" | tr '\n' ' ')
+    [ -n "$missing" ] || return 0
+    if [ "$(id -u)" = 0 ]; then root=""; else root=sudo; fi
+    [ -z "$root" ] || command -v sudo >/dev/null || fail "run as root or install sudo; missing packages: $missing"
+    echo "system packages: $missing"
+    $root apt-get -qq -o DPkg::Lock::Timeout=600 update </dev/null
+    # shellcheck disable=SC2086  # a list of words
+    $root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600 install --yes \
+        --no-install-recommends $missing </dev/null >out/apt.log 2>&1 || { cat out/apt.log >&2; fail "apt-get failed"; }
+}
+
+key=$(fingerprint scripts/setup.sh scripts/environment.sh constraints/*.txt pyproject.toml server/pyproject.toml \
+    sim/pyproject.toml)
+zcbor_key=$(fingerprint scripts/environment.sh constraints/zcbor.txt constraints/build.txt)
+is_current .venv "$key" && is_current out/env/zcbor "$zcbor_key" && exit 0
+
+mkdir -p out/env
+exec 9>out/setup.lock
+flock 9
+versions="3.11 3 3.12 3.13"
+# shellcheck disable=SC2086  # lists of words, here and below
+if find_python $versions >/dev/null; then
+    install_packages $PACKAGES
+else
+    install_packages $PACKAGES python3 python3-venv python3-dev
+fi
+python=$(find_python $versions) || fail "no Python >= 3.11 with venv and headers"
+
+if ! is_current .venv "$key"; then
+    install_pins .venv "$python" constraints/current.txt
+    install_rooms .venv . server sim
+    echo "$key" >.venv/stamp
+fi
+if ! is_current out/env/zcbor "$zcbor_key"; then
+    install_pins out/env/zcbor "$python" constraints/zcbor.txt
+    echo "$zcbor_key" >out/env/zcbor/stamp
+fi
