@@ -1,0 +1,334 @@
+"""Strict deterministic CBOR (RFC 8949 section 4.2.1): one spelling for every item, anything else is refused.
+
+Stands under every message, before any signature is checked, so a stranger's bytes must cost little: the reader keeps
+its own stack, never recurses, and takes no memory for a count that the bytes left could not fill.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from operator import itemgetter
+from typing import Final, NoReturn, TypeAlias
+
+from mpwire.errors import Malformed
+
+DEPTH_MAX: Final = 16
+"""Most containers (arrays, maps, tags) open at once. Our deepest message needs 7; source: design, wire.md section 2."""
+KEYS_KEPT: Final = 1024
+"""Map keys kept with their spellings, at most 24 bytes each: the registry's numbers and the slot names in use."""
+TAG_SIGN1: Final = 18
+"""COSE_Sign1 (RFC 9052 section 2), the only tag of the wire."""
+
+RULES: Final = (
+    "truncated",
+    "trailing-bytes",
+    "not-shortest",
+    "indefinite-length",
+    "reserved-length",
+    "count",
+    "depth",
+    "map-key-type",
+    "map-key-order",
+    "map-key-duplicate",
+    "tag",
+    "float",
+    "simple-value",
+    "utf-8",
+)
+"""Every public text `decode` can refuse with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A tagged item. Only TAG_SIGN1 is read or written."""
+
+    number: int
+    value: "Item"
+
+
+Item: TypeAlias = "int | bytes | str | bool | list[Item] | dict[int | str, Item] | Tag | None"
+Reader: TypeAlias = Callable[[bytes, int], "tuple[int | bytes | str | bool | None, int]"]
+
+
+def decode(raw: bytes) -> Item:
+    """The one item that `raw` spells, from its first byte to its last. Raises Malformed with a name out of RULES."""
+    try:
+        item, end = _read_item(raw)
+    except IndexError:  # the only subscripts outside a checked bound are reads past the end of raw
+        raise Malformed("truncated") from None
+    if end != len(raw):
+        raise Malformed("trailing-bytes")
+    return item
+
+
+class _Frame:
+    """One open container; a tag is a frame of one item that becomes a Tag when it closes."""
+
+    __slots__ = ("items", "key", "left", "spelled", "table", "tagged")
+
+    def __init__(self, items: list[Item], table: dict[int | str, Item] | None, left: int, tagged: bool = False) -> None:
+        self.items, self.table, self.left, self.tagged = items, table, left, tagged
+        self.spelled = b""  # the last key as it stood on the wire
+        self.key: int | str = 0
+
+
+def _read_item(raw: bytes) -> tuple[Item, int]:
+    """The first item of raw and where it ends. Frames are touched only where a container opens or closes."""
+    root: list[Item] = []
+    frame, stack, at = _Frame(root, None, 1), [], 0
+    items, table, left, spelled = root, None, 1, b""
+    key: int | str = 0
+    value: Item
+    while True:
+        while left:
+            left -= 1
+            if table is not None:
+                end = at + _KEY_BYTES[raw[at]]
+                before, spelled = spelled, raw[at:end]
+                key = _read_short_key(spelled)  # type: ignore[assignment]  # None until the next line
+                if key is None:
+                    key, end = _read_text(raw, at)
+                    spelled = raw[at:end]
+                if spelled <= before:
+                    _refuse_order(before, spelled)
+                at = end
+            value = raw[at]
+            if value < 24:
+                at += 1
+            elif 0x80 <= value < 0xE0:
+                frame.left, frame.spelled, frame.key = left, spelled, key
+                stack.append(frame)
+                frame, at = _open(raw, at, len(stack))
+                items, table, left, spelled = frame.items, frame.table, frame.left, b""
+                continue
+            else:
+                value, at = _VALUE_READERS[value](raw, at)
+            if table is None:
+                items.append(value)
+            else:
+                table[key] = value
+        if not stack:
+            return root[0], at
+        frame = _close(frame, stack.pop())
+        items, table, left, spelled = frame.items, frame.table, frame.left, frame.spelled
+
+
+def _open(raw: bytes, at: int, depth: int) -> tuple[_Frame, int]:
+    """A frame for the container whose head stands at `at`, and where its first item begins."""
+    if depth > DEPTH_MAX:
+        raise Malformed("depth")
+    major = raw[at] >> 5
+    count, at = _read_argument(raw, at)
+    if major == 6:
+        if count != TAG_SIGN1:
+            raise Malformed("tag")
+        return _Frame([], None, 1, tagged=True), at
+    if count * (major - 3) > len(raw) - at:  # an array's item takes one byte at least, a map's pair two
+        raise Malformed("count")
+    return (_Frame([], None, count) if major == 4 else _Frame([], {}, count)), at
+
+
+def _close(done: _Frame, parent: _Frame) -> _Frame:
+    """Put a finished container into the one around it, which is returned."""
+    value: Item = done.items if done.table is None else done.table
+    if done.tagged:
+        value = Tag(TAG_SIGN1, done.items[0])
+    if parent.table is None:
+        parent.items.append(value)
+    else:
+        parent.table[parent.key] = value
+    return parent
+
+
+_HEAD_BYTES: Final = (*[1] * 24, 2, 3, 5, 9, *[1] * 4)
+_SHORTER: Final = (*[0] * 24, 24, 1 << 8, 1 << 16, 1 << 32)
+"""By additional information: the head's size, and the least argument that needs so long a head."""
+
+
+def _read_argument(raw: bytes, at: int) -> tuple[int, int]:
+    """The head's argument (RFC 8949 section 3), shortest form only, and where the head ends."""
+    info = raw[at] & 31
+    if info < 24:
+        return info, at + 1
+    if info == 24:
+        value = raw[at + 1]
+        if value < 24:
+            raise Malformed("not-shortest")
+        return value, at + 2
+    if info > 27:
+        raise Malformed("indefinite-length" if info == 31 else "reserved-length")
+    end = at + _HEAD_BYTES[info]
+    spelled = raw[at + 1 : end]
+    if end > len(raw):
+        raise Malformed("truncated")
+    value = int.from_bytes(spelled, "big")
+    if value < _SHORTER[info]:
+        raise Malformed("not-shortest")
+    return value, end
+
+
+def _read_negative(raw: bytes, at: int) -> tuple[int, int]:
+    value, at = _read_argument(raw, at)
+    return ~value, at
+
+
+def _read_bytes(raw: bytes, at: int) -> tuple[bytes, int]:
+    size = raw[at] & 31
+    if size < 24:
+        at += 1
+    elif size == 24 and raw[at + 1] >= 24:  # digests and points: nearly all the strings there are
+        size, at = raw[at + 1], at + 2
+    else:
+        size, at = _read_argument(raw, at)
+    end = at + size
+    if end > len(raw):
+        raise Malformed("truncated")
+    return raw[at:end], end
+
+
+def _read_text(raw: bytes, at: int) -> tuple[str, int]:
+    spelled, at = _read_bytes(raw, at)
+    try:
+        return spelled.decode(), at
+    except UnicodeDecodeError:
+        raise Malformed("utf-8") from None
+
+
+def _read_simple(raw: bytes, at: int) -> tuple[bool | None, int]:
+    head = raw[at]
+    if head == 0xF6:
+        return None, at + 1
+    if 0xF4 <= head <= 0xF5:
+        return head == 0xF5, at + 1
+    if head == 0xFF:
+        raise Malformed("indefinite-length")
+    if head >= 0xFC:
+        raise Malformed("reserved-length")
+    raise Malformed("float" if head >= 0xF9 else "simple-value")
+
+
+_BY_MAJOR: Final[tuple[Reader, ...]] = (
+    *(_read_argument, _read_negative, _read_bytes, _read_text),
+    *(_read_argument, _read_argument, _read_argument, _read_simple),
+)
+_VALUE_READERS: Final = tuple(reader for reader in _BY_MAJOR for _ in range(32))
+"""By head byte. Majors 4 to 6 never arrive here: they open a frame."""
+_KEY_BYTES: Final = (*_HEAD_BYTES * 2, *[1] * 32, *range(1, 25), *[1] * 136)
+"""By head byte, what a map key takes: integers and texts up to 23 bytes in full."""
+
+
+@lru_cache(maxsize=KEYS_KEPT)
+def _read_short_key(spelled: bytes) -> int | str | None:
+    """The map key spelled here; None for a longer text, which is not kept: a stranger's keys must not fill memory."""
+    head = spelled[0]
+    if 0x78 <= head < 0x80:
+        return None
+    if 0x40 <= head < 0x60 or head >= 0x80:
+        raise Malformed("map-key-type")
+    return _VALUE_READERS[head](spelled, 0)[0]  # type: ignore[return-value]  # majors 0, 1 and 3 give int or str
+
+
+def _refuse_order(before: bytes, spelled: bytes) -> NoReturn:
+    raise Malformed("map-key-order" if spelled < before else "map-key-duplicate")
+
+
+def encode(item: object) -> bytes:
+    """The one spelling of `item`; a tuple is written as an array, an enumeration of int or str as its value.
+
+    What cannot be spelled is our own bug, not a peer's: TypeError for a type outside Item, ValueError for an integer
+    beyond 64 bits, a lone surrogate, a tag other than TAG_SIGN1 or more than DEPTH_MAX containers.
+    """
+    out: list[bytes] = []
+    _write(item, out.append, 0)
+    return b"".join(out)
+
+
+Sink: TypeAlias = Callable[[bytes], None]
+_SHORT: Final = tuple(tuple(bytes([major << 5 | value]) for value in range(24)) for major in range(8))
+
+
+def _head(major: int, value: int) -> bytes:
+    if value < 24:
+        return _SHORT[major][value]
+    if value < 0x100:
+        return bytes((major << 5 | 24, value))
+    for info, size in ((25, 2), (26, 4), (27, 8)):
+        if value >> (8 * size) == 0:
+            return bytes((major << 5 | info,)) + value.to_bytes(size, "big")
+    raise ValueError("integer beyond 64 bits")
+
+
+_BYTES_HEADS: Final = tuple(_head(2, size) for size in range(256))
+
+
+def _write(item: object, put: Sink, depth: int) -> None:
+    kind = type(item)
+    if kind is bytes:
+        size = len(item)  # type: ignore[arg-type]  # kind says what item is; isinstance costs twice as much
+        put(_BYTES_HEADS[size] if size < 256 else _head(2, size))
+        put(item)  # type: ignore[arg-type]
+    elif kind is int:
+        put(_head(0, item) if item >= 0 else _head(1, ~item))  # type: ignore[operator,arg-type]
+    elif kind is str:
+        put(_text(item))  # type: ignore[arg-type]
+    elif kind is dict:
+        _write_map(item, put, depth + 1)  # type: ignore[arg-type]
+    else:
+        _write_rare(item, put, depth)
+
+
+def _text(item: str) -> bytes:
+    spelled = item.encode()
+    return _head(3, len(spelled)) + spelled
+
+
+def _key(item: object) -> bytes:
+    if isinstance(item, str):
+        return _text(item)
+    if isinstance(item, int) and not isinstance(item, bool):
+        return _int_key(int(item))
+    raise TypeError(f"map key of type {type(item).__name__}")
+
+
+_FIRST: Final = itemgetter(0)
+
+
+@lru_cache(maxsize=KEYS_KEPT)
+def _int_key(item: int) -> bytes:
+    return _head(0, item) if item >= 0 else _head(1, ~item)
+
+
+def _write_map(table: dict[object, object], put: Sink, depth: int) -> None:
+    _check_depth(depth)
+    put(_head(5, len(table)))
+    pairs = [(_int_key(key) if type(key) is int else _key(key), value) for key, value in table.items()]
+    pairs.sort(key=_FIRST)
+    for spelled, value in pairs:
+        put(spelled)
+        _write(value, put, depth)
+
+
+def _write_rare(item: object, put: Sink, depth: int) -> None:
+    """Arrays, tags, simple values, and enumerations, whose type is not int or str itself."""
+    if isinstance(item, list | tuple):
+        _check_depth(depth + 1)
+        put(_head(4, len(item)))
+        for member in item:
+            _write(member, put, depth + 1)
+    elif item is None or isinstance(item, bool):
+        put(b"\xf6" if item is None else b"\xf5" if item else b"\xf4")
+    elif isinstance(item, Tag):
+        _check_depth(depth + 1)
+        if item.number != TAG_SIGN1:
+            raise ValueError(f"tag {item.number}")
+        put(_head(6, item.number))
+        _write(item.value, put, depth + 1)
+    elif isinstance(item, int | str):
+        put(_key(item))
+    else:
+        raise TypeError(f"no CBOR for {type(item).__name__}")
+
+
+def _check_depth(depth: int) -> None:
+    if depth > DEPTH_MAX:
+        raise ValueError("deeper than DEPTH_MAX")
