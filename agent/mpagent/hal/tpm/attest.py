@@ -10,6 +10,7 @@ from mpagent.hal.tpm.blobs import WrappedObject
 from mpagent.hal.tpm.chip import Chip
 from mpagent.hal.tpm.keys import TpmKeyring
 from mpagent.hal.tpm.objects import find_or_make, read_signature
+from mpwire import tpm2
 from mpwire.errors import Malformed, MpError
 from mpwire.limits import MP_MESSAGE_MAX_BYTES
 from mpwire.registry import ALG_TPM_QUOTE_ES256
@@ -32,7 +33,7 @@ _TRIES: Final = 2
 class TpmAttester:
     """Quotes under an AK that is made once and kept wrapped on the Shelf."""
 
-    alg: Final = ALG_TPM_QUOTE_ES256
+    alg: int = ALG_TPM_QUOTE_ES256
 
     def __init__(self, chip: Chip, shelf: Shelf) -> None:
         self._chip = chip
@@ -53,7 +54,7 @@ class TpmAttester:
             ek_public = endorsement.read_public(self._chip)
             self._material = AttesterMaterial(
                 kind="tpm",
-                attester_id=templates.name_of(ek_public) + templates.name_of(ak_public),
+                attester_id=tpm2.make_name(ek_public) + tpm2.make_name(ak_public),
                 ek_public=ek_public,
                 ek_certificate=endorsement.read_certificate(self._chip),
                 ak_public=ak_public,
@@ -73,7 +74,7 @@ class TpmAttester:
                 attest, signature = self._quote(ak, qualifying)
                 values = self._read_pcrs()
                 # A quote ends with its PCR digest (TPM 2.0 Library, Part 2, section 10.12.1).
-                if hashlib.sha256(b"".join(values)).digest() == attest[-_PCR_BYTES:]:
+                if tpm2.digest_pcrs(values) == attest[-_PCR_BYTES:]:
                     pcrs = tuple(zip(QUOTED_PCRS, values, strict=True))
                     return Attestation(signature=signature, attest=attest, pcrs=pcrs)
         raise HardwareBusy("PCRs change while they are quoted: try again when the boot is over")

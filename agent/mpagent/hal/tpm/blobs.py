@@ -10,9 +10,9 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
+from mpwire.tpm2 import NAME_BYTES
+
 _MAGIC: Final = b"MPT1"
-NAME_BYTES: Final = 34
-"""A SHA-256 Name: algorithm id and digest (TPM 2.0 Library, Part 1, section 16)."""
 PART_MAX_BYTES: Final = 512
 """Bound of each area; a wrapped P-256 key takes 126 bytes, a sealed key 158."""
 

@@ -16,6 +16,8 @@ from typing import Any, Final, TypeVar
 from mpagent.errors import ConfigWrong, HardwareGone
 from mpagent.hal.tpm import faults, templates
 from mpagent.hal.tpm.blobs import WrappedObject
+from mpagent.hal.tpm.templates import Template
+from mpwire import tpm2
 from mpwire.errors import MpError
 
 Answer = TypeVar("Answer")
@@ -64,7 +66,7 @@ class Chip:
         """Handle of the storage root, made at the first call and kept until close()."""
         if self._root is None:
             self._root, public = self.make_primary(self.tss.ESYS_TR.OWNER, templates.STORAGE_ROOT, "making the SRK")
-            self._root_name = templates.name_of(public)
+            self._root_name = tpm2.make_name(public)
         return self._root
 
     def root_name(self) -> bytes:
@@ -72,17 +74,17 @@ class Chip:
         self.root()
         return self._root_name
 
-    def make_primary(self, hierarchy: Any, template: bytes, doing: str) -> tuple[Any, bytes]:
+    def make_primary(self, hierarchy: Any, template: Template, doing: str) -> tuple[Any, bytes]:
         """Handle and TPMT_PUBLIC of a primary of this template; the caller flushes the handle."""
-        wanted = self._public(template)
+        wanted = self._public(template.wanted)
         handle, public, *_ = self.run(
             doing, lambda esapi: esapi.create_primary(self.tss.TPM2B_SENSITIVE_CREATE(), wanted, hierarchy)
         )
         return handle, bytes(public.publicArea.marshal())
 
-    def make_child(self, template: bytes, doing: str, sealed: bytes = b"") -> WrappedObject:
+    def make_child(self, template: Template, doing: str, sealed: bytes = b"") -> WrappedObject:
         """A new object under the storage root, not loaded; `sealed` is the data of a sealed object."""
-        root, wanted, sensitive = self.root(), self._public(template), self.tss.TPM2B_SENSITIVE_CREATE()
+        root, wanted, sensitive = self.root(), self._public(template.wanted), self.tss.TPM2B_SENSITIVE_CREATE()
         if sealed:
             sensitive.sensitive.data = self.tss.TPM2B_SENSITIVE_DATA(sealed)
         session = self.private_session(inward=True)

@@ -4,14 +4,15 @@ from typing import Any
 
 from mpagent.errors import NotMine, Tampered
 from mpagent.hal.ports import Shelf
-from mpagent.hal.tpm import blobs, faults, templates
+from mpagent.hal.tpm import blobs, faults
 from mpagent.hal.tpm.blobs import WrappedObject
 from mpagent.hal.tpm.chip import Chip, Meaning
+from mpagent.hal.tpm.templates import Template
 from mpwire import p256
 from mpwire.errors import MpError
 
 
-def find_or_make(chip: Chip, shelf: Shelf, name: str, template: bytes) -> WrappedObject:
+def find_or_make(chip: Chip, shelf: Shelf, name: str, template: Template) -> WrappedObject:
     """The P-256 key kept under this name; a new one is on the Shelf before this returns.
 
     Raises NotMine: another TPM made it, or this one was cleared since. Tampered: it is ours and damaged, or has other
@@ -27,7 +28,7 @@ def find_or_make(chip: Chip, shelf: Shelf, name: str, template: bytes) -> Wrappe
         raise Tampered(f"{name} on the state partition is damaged")
     if found.parent_name != chip.root_name():
         raise NotMine(f"{name} was made by another TPM, or before this one was cleared")
-    if not templates.fits(found.public, template, templates.ECC_UNIQUE_BYTES):
+    if not template.fits(found.public):
         raise Tampered(f"{name} is not a key of ours: its attributes differ")
     with chip.loaded(found, f"loading {name}", _damaged(name)):
         return found

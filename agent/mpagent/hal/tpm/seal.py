@@ -14,7 +14,7 @@ DEK_BYTES: Final = 32
 class TpmSealer:
     """Seals for this TPM until it is cleared; about 280 bytes a blob."""
 
-    name: Final = "tpm"
+    name: str = "tpm"
 
     def __init__(self, chip: Chip) -> None:
         self._chip = chip
@@ -28,7 +28,7 @@ class TpmSealer:
     def unseal(self, blob: bytes) -> Secret:
         """TPM2_Unseal, encrypted on the bus. Raises NotMine also for a damaged blob."""
         wrapped = blobs.read(blob)
-        if wrapped is None or not templates.fits(wrapped.public, templates.SEALED, templates.SEALED_UNIQUE_BYTES):
+        if wrapped is None or not templates.SEALED.fits(wrapped.public):
             raise NotMine("not a blob that a TPM sealed for us")
         if wrapped.parent_name != self._chip.root_name():
             raise NotMine("sealed by another TPM, or before this one was cleared")
