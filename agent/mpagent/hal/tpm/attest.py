@@ -23,8 +23,9 @@ QUOTED_PCRS: Final = tuple(range(8))
 Firmware Profile, section 3.3.4). What comes later changes with every update, and is not appraised."""
 QUALIFYING_BYTES: Final = 32
 ACTIVATED_BYTES: Final = 32
-CREDENTIAL_PART_MAX_BYTES: Final = 256
-"""Bound of each half of a credential; for a P-256 EK and a 32-byte secret they are 68 bytes each."""
+CREDENTIAL_PART_MAX_BYTES: Final = 68
+"""Each half of a credential for a P-256 EK and a 32-byte secret: two lengths and two times 32 bytes. A TPM may read
+over what follows, so that two messages would mean the same."""
 _PCR_BYTES: Final = 32
 _SELECTION: Final = "sha256:" + ",".join(map(str, QUOTED_PCRS))
 _TRIES: Final = 2

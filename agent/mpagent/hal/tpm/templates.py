@@ -14,9 +14,9 @@ _EK_POLICY: Final = bytes.fromhex("837197674484b3f81a90cc8d46a5d724fd52d76e06520
 """TPM2_PolicySecret(TPM_RH_ENDORSEMENT). Source: TCG EK Credential Profile, template L-2."""
 _ALG_KEYEDHASH: Final = 0x0008
 _ZERO_POINT: Final = b"\x04" + bytes(64)
-_POINT_FIELD_BYTES: Final = 68
-"""Two lengths and two coordinates of 32 bytes: how a TPMT_PUBLIC of P-256 ends."""
-_DIGEST_FIELD_BYTES: Final = 34
+_PART_HEAD: Final = struct.pack(">H", 32)
+_PART_BYTES: Final = 34
+"""A length and its 32 bytes: `unique` is two of them for a point, one for a digest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,8 @@ class Template:
     stem: bytes
     blank: bytes
     """`unique` as the template has it; in a primary it decides which key comes out."""
-    unique_bytes: int
-    """Size of `unique` as a TPM returns it."""
+    unique_parts: int
+    """How many parts of _PART_BYTES `unique` has as a TPM returns it."""
 
     @property
     def wanted(self) -> bytes:
@@ -39,19 +39,22 @@ class Template:
 
         A disk may hold one that somebody else wrote, e.g. of a key they made outside and imported.
         """
-        return len(public) == len(self.stem) + self.unique_bytes and public.startswith(self.stem)
+        unique = public[len(self.stem) :]
+        heads = (unique[part * _PART_BYTES :][:2] for part in range(self.unique_parts))
+        whole = len(unique) == self.unique_parts * _PART_BYTES and all(head == _PART_HEAD for head in heads)
+        return whole and public.startswith(self.stem)
 
 
 def _ecc(attributes: Attributes, *, policy: bytes = b"", wraps: bool = False, scheme: int = ALG_NULL) -> Template:
     public = Public(BORN_HERE | attributes, _ZERO_POINT, policy, symmetric_bits=128 if wraps else None, scheme=scheme)
     area = write_public(public)
-    return Template(area[:-_POINT_FIELD_BYTES], area[-_POINT_FIELD_BYTES:], _POINT_FIELD_BYTES)
+    return Template(area[: -2 * _PART_BYTES], area[-2 * _PART_BYTES :], unique_parts=2)
 
 
 def _sealed(attributes: Attributes) -> Template:
     """TPMT_PUBLIC of a data object without policy and scheme (TPM 2.0 Library, Part 2, section 12.2.3.3)."""
     stem = struct.pack(">HHIHH", _ALG_KEYEDHASH, ALG_SHA256, attributes, 0, ALG_NULL)
-    return Template(stem, struct.pack(">H", 0), _DIGEST_FIELD_BYTES)
+    return Template(stem, struct.pack(">H", 0), unique_parts=1)
 
 
 _OURS: Final = Attributes.USER_WITH_AUTH | Attributes.NO_DA
@@ -72,5 +75,5 @@ SEALED: Final = _sealed(Attributes.FIXED_TPM | Attributes.FIXED_PARENT | _OURS)
 
 def point_of(public: bytes) -> bytes:
     """The uncompressed point, 65 bytes, of a P-256 public area as a TPM returns it."""
-    unique = public[-_POINT_FIELD_BYTES:]
+    unique = public[-2 * _PART_BYTES :]
     return b"\x04" + unique[2:34] + unique[36:68]
