@@ -11,9 +11,8 @@ from operator import itemgetter
 from typing import Final, NoReturn, TypeAlias
 
 from mpwire.errors import Malformed
+from mpwire.limits import DEPTH_MAX
 
-DEPTH_MAX: Final = 16
-"""Most containers (arrays, maps, tags) open at once. Our deepest message needs 7; source: design, wire.md section 2."""
 KEYS_KEPT: Final = 1024
 """Map keys kept with their spellings, at most 24 bytes each: the registry's numbers and the slot names in use."""
 TAG_SIGN1: Final = 18

@@ -10,10 +10,9 @@ from typing import Final
 
 from mpwire import p256
 from mpwire.errors import Malformed, Unauthentic
+from mpwire.limits import MP_MESSAGE_MAX_BYTES
 
 MPMR_BYTES: Final = 32
-MESSAGE_MAX_BYTES: Final = 4096
-"""Longest message in bytes that OP-TEE's MP driver passes to the engine (EXCESS_DATA above)."""
 
 MPMR_ZERO: Final = bytes(MPMR_BYTES)
 """A boot chain without OP-TEE leaves the register empty."""
@@ -24,8 +23,8 @@ MPMR_OPTEE_FIXED: Final = MPMR_OPTEE[:28] + bytes.fromhex("0000746e")
 
 
 def digest(message: bytes, mpmr: bytes) -> bytes:
-    """SHA-256(MPMR || message). Raises Malformed outside 1 to MESSAGE_MAX_BYTES or for an MPMR of another size."""
-    if not 0 < len(message) <= MESSAGE_MAX_BYTES:
+    """SHA-256(MPMR || message). Raises Malformed outside 1 to MP_MESSAGE_MAX_BYTES or for an MPMR of another size."""
+    if not 0 < len(message) <= MP_MESSAGE_MAX_BYTES:
         raise Malformed("mp-message-size")
     if len(mpmr) != MPMR_BYTES:
         raise Malformed("mp-mpmr-size")
