@@ -161,6 +161,8 @@ class MapOf(Shape, Generic[T]):
     def __init__(self, title: str, of: type[T], *fields: Field, constants: dict[int, int] | None = None) -> None:
         self.title, self.of, self.fields = title, of, fields
         self.constants = constants or {}
+        if len({*self.constants, *(one.key for one in fields)}) != len(self.constants) + len(fields):
+            raise ValueError(f"{title}: a key stands twice in the table")
         self._by_key = {one.key: (one.name, one.shape.read) for one in fields}
         self._required = {one.key for one in fields if one.required} | set(self.constants)
         self._absent = {one.name: None for one in fields if not one.required}
@@ -178,7 +180,8 @@ class MapOf(Shape, Generic[T]):
                 name, read = self._by_key[key]
                 values[name] = read(one, f"{title}.{name}")
             elif key not in self.constants:
-                raise Malformed(f"{title}: key {key} is not known")
+                # A text key is the peer's own words, of any length: it is not repeated.
+                raise Malformed(f"{title}: key {key if type(key) is int else 'of text'} is not known")
             elif type(one) is not int or one != self.constants[key]:
                 raise Malformed(f"{title}: key {key} is not {self.constants[key]}")
         return self.of(**values)

@@ -1,8 +1,10 @@
 """Messages without an envelope: Hello, Challenge, Proof, Closed, Refusal (docs/wire.md 4.1 to 4.3, 4.6, 4.7)."""
 
+import hashlib
 from dataclasses import dataclass, field
 
 from mpwire import limits, registry
+from mpwire.codec import encode
 from mpwire.shape import Field, ListOf, MapOf, Octets, OneOf, Row, TableOf, Text, Integer
 
 NAME = Text(limits.NAME_MAX_BYTES)
@@ -120,6 +122,11 @@ KEY_ATTESTATION = MapOf(
 )
 
 
+def hash_key_attestation(one: WireKeyAttestation) -> bytes:
+    """SHA-256 of CBOR[public, attest, signature], as the EAT holds it (docs/wire.md 4.3)."""
+    return hashlib.sha256(encode([one.public, one.attest, one.signature])).digest()
+
+
 @dataclass(frozen=True, slots=True)
 class Proof:
     """3. Evidence, with all that a stateless issuer needs to check it."""
@@ -135,12 +142,12 @@ class Proof:
 PROOF = MapOf(
     "proof",
     Proof,
-    Field(1, "evidence", Octets(1, 16_384), "COSE_Sign1 by the attester over COSE_Sign1 by the device key"),
-    Field(2, "hello", Octets(1, limits.HELLO_MAX_BYTES), "the Hello, byte for byte"),
-    Field(3, "challenge", Octets(1, limits.CHALLENGE_MAX_BYTES), "the Challenge, byte for byte"),
-    Field(4, "csrs", TableOf(NAME, Octets(1, 2_048), 16), "slot: PKCS#10 request, DER"),
-    Field(5, "key_attestations", TableOf(NAME, KEY_ATTESTATION, 18), "key label: TPM2_Certify under the AK"),
-    Field(6, "activation", Octets(32), "tpm: HMAC(activated secret, SHA-256(evidence))", required=False),
+    Field(2, "evidence", Octets(1, 16_384), "COSE_Sign1 by the attester over COSE_Sign1 by the device key"),
+    Field(3, "hello", Octets(1, limits.HELLO_MAX_BYTES), "the Hello, byte for byte"),
+    Field(4, "challenge", Octets(1, limits.CHALLENGE_MAX_BYTES), "the Challenge, byte for byte"),
+    Field(5, "csrs", TableOf(NAME, Octets(1, 2_048), 16), "slot: PKCS#10 request, DER"),
+    Field(6, "key_attestations", TableOf(NAME, KEY_ATTESTATION, 18), "key label: TPM2_Certify under the AK"),
+    Field(7, "activation", Octets(32), "tpm: HMAC(activated secret, SHA-256(evidence))", required=False),
     constants={0: registry.PROOF, 1: registry.WIRE_VERSION},
 )
 
