@@ -36,3 +36,9 @@ class NotNow(MpError):
     def __init__(self, public: str, *, retry_after_s: int = 2, detail: str = "") -> None:
         super().__init__(public, detail=detail)
         self.retry_after_s = retry_after_s
+
+
+class ProductWrong(MpError):
+    """A product file says something that cannot be followed; the text names the key."""
+
+    exit_code, retry = 78, Retry.OPERATOR

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from mpwire.secret import Secret
-
 from mpissuer.policy import Product
+from mpwire.secret import Secret
 
 
 class Clock(Protocol):

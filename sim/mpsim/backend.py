@@ -41,7 +41,7 @@ def open_sealer(chip: Path, touch: Touch = untouched) -> "SimSealer":
 
 
 class SimSoc:
-    """ports.Soc. The kernel vouches for everything: an open Linux could claim any of it."""
+    """ports.Soc. The kernel vouches for the fuses; the life cycle of this boot comes from the soft secure world (HPSR)."""
 
     def __init__(self, pins: "_Pins") -> None:
         self._pins = pins
@@ -55,7 +55,11 @@ class SimSoc:
                 uid=fuses.read_uid(part, content),
                 life_cycle=chip.life_cycle(),
                 srk_hash=fuses.read_srk_hash(content),
-                provenance=dict.fromkeys(("uid", "life_cycle", "srk_hash"), ports.Provenance.KERNEL),
+                provenance={
+                    "uid": ports.Provenance.KERNEL,
+                    "life_cycle": ports.Provenance.SECURE_WORLD,
+                    "srk_hash": ports.Provenance.KERNEL,
+                },
             )
 
 
@@ -71,7 +75,7 @@ class SimAttester:
         """The key of the running boot: closing the part changes it once."""
         with self._pins.hold("describe") as (chip, fault):
             point = _on_curve(_whole(_spoil(chip.mp_public_key(), fault)))
-            return ports.AttesterMaterial("mp", mp.key_id(point), profile="raw")
+            return ports.AttesterMaterial("mp", mp.key_id(point), profile="raw", public_key=point)
 
     def attest(self, message: bytes) -> ports.Attestation:
         """Raises Malformed for an empty message or one above 4096 bytes; the chip then did nothing."""

@@ -100,7 +100,15 @@ def show(chip: Path) -> dict[str, object]:
 
 def mp_key_record(part: str, srk_hash: bytes) -> dict[str, str]:
     """The registration record of a class key, as an OEM puts it into its server."""
-    public = silicon.class_public_key(part, srk_hash)
+    return _key_record(part, srk_hash, silicon.class_public_key(part, srk_hash))
+
+
+def test_key_record(part: str, srk_hash: bytes) -> dict[str, str]:
+    """The same for the key that open parts sign with: for a lab that takes open parts, or wants to name them."""
+    return _key_record(part, srk_hash, silicon.test_public_key())
+
+
+def _key_record(part: str, srk_hash: bytes, public: bytes) -> dict[str, str]:
     return {
         "part": part,
         "srk_hash": srk_hash.hex(),

@@ -58,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     key = words.add_parser("mp-key", help="print the class MP public key of a part and SRK hash, for registration")
     key.add_argument("--part", required=True, choices=sorted(fuses.LAYOUTS))
     _add_srk(key)
+    key.add_argument("--test", action="store_true", help="the public test key that open parts sign with")
     key.add_argument("--json", action="store_true")
     key.set_defaults(run=_mp_key)
     return parser

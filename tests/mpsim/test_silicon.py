@@ -161,7 +161,11 @@ def test_uid_stands_backwards_in_the_fuse_file(make_chip: MakeChip, part: str, s
     assert content[0x60:0x80] == SRK_A
     facts = open_soc(chip).read_facts()
     assert (facts.family, facts.uid, facts.srk_hash, facts.life_cycle) == (part, uid, SRK_A, LifeCycle.OPEN)
-    assert set(facts.provenance.items()) == {(name, Provenance.KERNEL) for name in ("uid", "life_cycle", "srk_hash")}
+    assert facts.provenance == {
+        "uid": Provenance.KERNEL,
+        "srk_hash": Provenance.KERNEL,
+        "life_cycle": Provenance.SECURE_WORLD,
+    }
 
 
 def test_serial_number_of_an_imx8mp_ends_in_its_uid(make_chip: MakeChip) -> None:

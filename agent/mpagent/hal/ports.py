@@ -56,7 +56,7 @@ class Soc(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AttesterMaterial:
-    """The public half of an attester, as Hello carries it (docs/wire.md 4.1)."""
+    """The public half of an attester; Hello carries all but `public_key` (docs/wire.md 4.1)."""
 
     kind: str
     """"mp", "tpm" or "card"."""
@@ -64,6 +64,8 @@ class AttesterMaterial:
     """mp: SHA-256 of X || Y. tpm: EK Name || AK Name, 68 bytes. card: SHA-256 of the certificate."""
     profile: str | None = None
     """mp only: "raw" or "relay/1"."""
+    public_key: bytes | None = None
+    """mp only: the 65-byte point. It stays on the board: under mp_use `secret` it is one."""
     ek_public: bytes | None = None
     """tpm only: TPMT_PUBLIC of the EK."""
     ek_certificate: bytes | None = None

@@ -17,7 +17,7 @@ DESTINATIONS = ("sealed", "plain", "keyring", "credential")
 CHECK_BYTES = 16
 
 
-def SECRET(low: int, high: int) -> Converted:  # noqa: N802 - reads as a shape beside the others
+def SECRET(low: int, high: int) -> Converted:
     """A byte string that becomes a Secret."""
     return Converted(Octets(low, high), Secret, Secret.reveal)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from mpwire import limits, registry
 from mpwire.codec import encode
-from mpwire.shape import Field, ListOf, MapOf, Octets, OneOf, Row, TableOf, Text, Integer
+from mpwire.shape import Field, Integer, ListOf, MapOf, Octets, OneOf, Row, TableOf, Text
 
 NAME = Text(limits.NAME_MAX_BYTES)
 HASH = Octets(32)

@@ -1,0 +1,199 @@
+"""Making the two messages that speak for the board: Hello and Proof (docs/wire.md 4.1, 4.3)."""
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from mpagent.csr import write_csr
+from mpagent.errors import HardwareGone
+from mpagent.hal.ports import Attestation, AttesterMaterial, Board, DeviceKey, SocFacts
+from mpagent.image import Image
+from mpwire import labels, registry
+from mpwire.codec import encode
+from mpwire.cose import join_sign1, sig_structure, write_sign1
+from mpwire.errors import PeerBroke
+from mpwire.evidence import outer_headers, write_tpm_signature
+from mpwire.limits import MP_MESSAGE_MAX_BYTES
+from mpwire.messages.eat import CLAIMS, Claims, Confirmation
+from mpwire.messages.plain import (
+    HELLO,
+    PROOF,
+    Challenge,
+    Hello,
+    Material,
+    Proof,
+    WireKeyAttestation,
+    hash_key_attestation,
+)
+from mpwire.ueid import make_ueid
+
+_CLAIM_OF_FACT: Final[Mapping[str, int]] = {
+    "uid": registry.CLAIM_UEID,
+    "life_cycle": registry.CLAIM_LIFE_CYCLE,
+    "srk_hash": registry.CLAIM_SRK_HASH,
+}
+
+
+def read_hardware_ids(board: Board, facts: SocFacts, material: AttesterMaterial) -> dict[str, bytes]:
+    """Every id the hardware cannot change, by name; the issuer remembers them all."""
+    ids = {}
+    if facts.uid is not None:
+        ids["imx-uid"] = facts.uid
+    if material.kind == "tpm":
+        ids["tpm-ek"] = material.attester_id[:34]
+    return ids
+
+
+def name_board(board: Board) -> bytes:
+    """The ueid of this chip, read from it now. Raises HardwareGone where the fuse UID it needs is absent."""
+    facts, material = board.soc.read_facts(), board.attester.describe()
+    return _make_ueid(facts, material, read_hardware_ids(board, facts, material))
+
+
+def _make_ueid(facts: SocFacts, material: AttesterMaterial, ids: Mapping[str, bytes]) -> bytes:
+    name = {"mp": "imx-uid", "tpm": "tpm-ek"}[material.kind]
+    if name not in ids:
+        raise HardwareGone(f"this board's attester is {material.kind!r}, which needs {name}, and the chip gives none")
+    return make_ueid(material.kind, facts.family, ids[name])
+
+
+def write_hello(board: Board, image: Image, random: bytes, run_id: bytes) -> tuple[bytes, bytes]:
+    """(Hello, ueid). `random` is 16 bytes, `run_id` 8."""
+    material, ueid = board.attester.describe(), name_board(board)
+    hello = Hello(
+        versions=(registry.WIRE_VERSION,),
+        product=image.product,
+        random=random,
+        attester=Material(
+            kind=material.kind,
+            attester_id=material.attester_id,
+            profile=material.profile,
+            ek_public=material.ek_public,
+            ek_certificate=material.ek_certificate,
+            ak_public=material.ak_public,
+            x5chain=material.x5chain or None,
+        ),
+        ueid=ueid,
+        run_id=run_id,
+    )
+    return HELLO.encode(hello), ueid
+
+
+def write_proof(
+    board: Board, image: Image, agent_version: str, hello: bytes, raw: bytes, challenge: Challenge
+) -> bytes:
+    """3. Evidence over this Hello and this Challenge, with the CSRs and key attestations it hashes."""
+    sign = board.keyring.find_or_make(labels.DEVICE_SIGN)
+    kem = board.keyring.find_or_make(labels.DEVICE_KEM)
+    csrs = _make_csrs(board, image)
+    attestations = _attest_keys(board, challenge.nonce)
+    claims = _state(board, image, agent_version, sign, kem)
+    claims = _bind(claims, hello, raw, challenge.nonce, csrs, attestations)
+    inner = write_sign1(
+        {registry.HEADER_ALG: registry.ALG_ES256, registry.HEADER_TYP: labels.TYP_EAT},
+        CLAIMS.encode(claims),
+        labels.AAD_EAT,
+        sign.sign,
+    )
+    evidence = _attest(board, inner)
+    proof = Proof(
+        evidence=evidence,
+        hello=hello,
+        challenge=raw,
+        csrs=csrs,
+        key_attestations=attestations,
+        activation=_activate(board, challenge, evidence),
+    )
+    return PROOF.encode(proof)
+
+
+def _state(board: Board, image: Image, agent_version: str, sign: DeviceKey, kem: DeviceKey) -> Claims:
+    """What the board is, before it is bound to one exchange."""
+    facts, material = board.soc.read_facts(), board.attester.describe()
+    ids = read_hardware_ids(board, facts, material)
+    return Claims(
+        nonce=b"",
+        ueid=_make_ueid(facts, material, ids),
+        oemid=image.oemid,
+        hwmodel=facts.family.encode(),
+        intuse=registry.INTUSE_PROVISIONING,
+        cnf=Confirmation(sign.public_key()),
+        kem_key=kem.public_key(),
+        attester_id=material.attester_id,
+        hello_hash=b"",
+        challenge_hash=b"",
+        realm=image.realm,
+        product=image.product,
+        life_cycle=None if facts.life_cycle is None else int(facts.life_cycle),
+        srk_hash=facts.srk_hash,
+        slots_wanted=tuple(slot.name for slot in image.slots),
+        swname=image.swname,
+        swversion=None if image.swversion is None else (image.swversion,),
+        agent_version=agent_version,
+        hardware_ids=ids,
+        provenance={_CLAIM_OF_FACT[fact]: int(who) for fact, who in facts.provenance.items()},
+    )
+
+
+def _bind(
+    claims: Claims,
+    hello: bytes,
+    challenge: bytes,
+    nonce: bytes,
+    csrs: Mapping[str, bytes],
+    attestations: Mapping[str, WireKeyAttestation],
+) -> Claims:
+    """The same claims, for this exchange alone."""
+    return replace(
+        claims,
+        nonce=nonce,
+        hello_hash=hashlib.sha256(hello).digest(),
+        challenge_hash=hashlib.sha256(challenge).digest(),
+        csr_hashes={slot: hashlib.sha256(csr).digest() for slot, csr in csrs.items()},
+        key_attestation_hashes={label: hash_key_attestation(one) for label, one in attestations.items()},
+    )
+
+
+def _make_csrs(board: Board, image: Image) -> dict[str, bytes]:
+    wanted = [slot.name for slot in image.slots if slot.kind == "certificate"]
+    return {slot: write_csr(board.keyring.find_or_make(labels.certificate_key(slot))) for slot in wanted}
+
+
+def _attest_keys(board: Board, nonce: bytes) -> dict[str, WireKeyAttestation]:
+    """TPM only: both enrollment keys certified by the AK, with the nonce's hash as qualifying data."""
+    if board.key_prover is None:
+        return {}
+    qualifying = hashlib.sha256(nonce).digest()
+    proven = {label: board.key_prover.prove(label, qualifying) for label in (labels.DEVICE_SIGN, labels.DEVICE_KEM)}
+    return {label: WireKeyAttestation(one.public, one.attest, one.signature) for label, one in proven.items()}
+
+
+def _attest(board: Board, inner: bytes) -> bytes:
+    """The attester's envelope over the device key's."""
+    profile = board.attester.describe().profile
+    protected = encode(outer_headers(board.attester.alg, profile))
+    message = sig_structure(protected, labels.AAD_EVIDENCE, inner)
+    if len(message) > MP_MESSAGE_MAX_BYTES:
+        raise PeerBroke(f"the evidence is {len(message)} bytes, more than the attester signs in one call")
+    made = board.attester.attest(message)
+    signature, unprotected = _shape_signature(made)
+    return join_sign1(protected, unprotected, inner, signature)
+
+
+def _shape_signature(made: Attestation) -> tuple[bytes, dict[int, object]]:
+    if made.attest is not None:
+        pcrs: list[object] = [[index, value] for index, value in made.pcrs]
+        return write_tpm_signature(made.attest, made.signature), {registry.HEADER_ATTEST_PCRS: pcrs}
+    return made.signature, {} if made.mpmr is None else {registry.HEADER_MPMR: made.mpmr}
+
+
+def _activate(board: Board, challenge: Challenge, evidence: bytes) -> bytes | None:
+    """TPM only: HMAC under the activated secret shows that AK and EK are in one TPM."""
+    if board.activator is None:
+        return None
+    if challenge.credential is None:
+        raise PeerBroke("the challenge holds no credential for this board's TPM")
+    secret = board.activator.activate(challenge.credential.id_object, challenge.credential.encrypted_secret)
+    return hmac.digest(secret.reveal(), hashlib.sha256(evidence).digest(), "sha256")

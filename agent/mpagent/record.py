@@ -1,0 +1,71 @@
+"""All that survives a power cut beside the vault. It holds no secret in the clear."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from mpwire.messages.plain import HASH, NAME, UEID
+from mpwire.shape import Converted, Field, Integer, ListOf, MapOf, Octets, OneOf
+
+RECORD_VERSION = 1
+RECORD_MAX_BYTES = 524_288
+"""Hello, Challenge, Proof, Receipt and Closed at their largest, with room. Source: mpwire.limits."""
+
+
+class Stage(StrEnum):
+    """What is known so far."""
+
+    BLANK = "blank"
+    """Nothing."""
+    GREETED = "greeted"
+    """A Hello was made: the outbox asks for a challenge."""
+    PROVEN = "proven"
+    """A Proof was made: the outbox shows it until a Grant comes."""
+    KEPT = "kept"
+    """The vault holds every slot and was unsealed: the outbox is the Receipt."""
+    DONE = "done"
+    """The issuer closed the enrollment; its inclusion proof is here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One enrollment of this chip."""
+
+    stage: Stage = Stage.BLANK
+    outbox: bytes | None = None
+    """Said, and said again unchanged until answered."""
+    ueid: bytes | None = None
+    """The chip this record is about: a record that names another chip is foreign (promise P12)."""
+    hello: bytes | None = None
+    challenge: bytes | None = None
+    proof: bytes | None = None
+    job: str | None = None
+    grant_digest: bytes | None = None
+    generation: int = 0
+    """Vault generation this record stands on; 0 is none."""
+    epoch: int = 0
+    """Lowest issuer epoch still believed."""
+    time_floor: int = 0
+    """Seconds since 1970, UTC; rises only by what a verified issuer signed."""
+    rotated_roots: tuple[bytes, ...] = ()
+    """Roots that a TrustUpdate brought, 65-byte points."""
+    closed: bytes | None = None
+
+
+RECORD = MapOf(
+    "record",
+    Record,
+    Field(1, "stage", Converted(OneOf(*[one.value for one in Stage]), Stage, lambda stage: stage.value), "stage"),
+    Field(2, "outbox", Octets(1, 131_072), "what is said next", required=False),
+    Field(3, "ueid", UEID, "this chip", required=False),
+    Field(4, "hello", Octets(1, 8_192), "Hello as said", required=False),
+    Field(5, "challenge", Octets(1, 8_192), "Challenge as heard", required=False),
+    Field(6, "proof", Octets(1, 65_536), "Proof as said", required=False),
+    Field(7, "job", NAME, "job of the Grant", required=False),
+    Field(8, "grant_digest", HASH, "SHA-256 of the Grant kept", required=False),
+    Field(9, "generation", Integer(), "vault generation"),
+    Field(10, "epoch", Integer(), "lowest issuer epoch believed"),
+    Field(11, "time_floor", Integer(), "time floor"),
+    Field(12, "rotated_roots", ListOf(Octets(65), 8), "roots brought by trust updates"),
+    Field(13, "closed", Octets(1, 16_384), "Closed as heard", required=False),
+    constants={0: RECORD_VERSION},
+)

@@ -1,0 +1,115 @@
+"""What the books decide, inside one transaction (docs/wire.md 4.3 steps 3.40 to 3.48, and 4.5).
+
+Promises P2 to P4: nothing is counted twice, nothing leaves before it is stored, a newcomer never displaces a unit.
+"""
+
+import hashlib
+from collections.abc import Mapping
+
+from mpissuer.errors import Again, NotNow, Refused
+from mpissuer.grant import allocate, write_grant
+from mpissuer.issuer import Issuer
+from mpissuer.orders import GrantOrder, ReceiptOrder
+from mpissuer.ports import Books, Job, Unit
+from mpwire.codec import encode
+from mpwire.cose import thumbprint
+from mpwire.messages.issuer import ENTRY, Entry
+from mpwire.messages.plain import CLOSED, Closed
+
+DEVICE_KEY = "device-key"
+"""Hardware-id kind under which device keys are remembered: one key never serves two boards."""
+
+
+def book_grant(order: GrantOrder, books: Books, issuer: Issuer) -> bytes:
+    """The answer to a verified Proof: a Grant new or stored, or the unit's Closed. Raises Refused."""
+    stored = books.recall(order.proof_digest)  # 3.40
+    if stored is not None:
+        return stored
+    if books.is_nonce_used(order.nonce):  # 3.41
+        raise Refused("nonce-used", "another proof already answered this challenge", alarm=True)
+    ids = {**order.hardware_ids, DEVICE_KEY: thumbprint(order.sign_key)}
+    check_not_clone(order, ids, books)  # 3.42
+    unit = books.unit(order.ueid)
+    if unit is None:
+        unit = _admit(order, ids, books, issuer)
+    elif unit.closed is not None:  # 3.43
+        return unit.closed
+    elif unit.state == "scrapped":  # 3.44
+        raise Refused("scrapped", "this unit was scrapped", again=Again.FINAL)
+    row = write_grant(
+        order, unit.job, books.values(order.ueid), issuer.authority, issuer.clock.now(), issuer.random
+    )  # 3.48
+    books.add_grant(row, order.nonce, order.proof_digest)
+    books.append(ENTRY.encode(Entry("grant", issuer.clock.now(), unit.job, row.digest, order.ueid)))
+    return row.answer
+
+
+def check_not_clone(order: GrantOrder, ids: Mapping[str, bytes], books: Books) -> None:
+    """3.42: no id this board shows belongs to another unit, and this unit shows the key it first came with.
+
+    The newcomer is refused and the alarm kept; the good unit is untouched (promise P3).
+    """
+    for kind, value in ids.items():
+        owner = books.owner(kind, value)
+        if owner is not None and owner != order.ueid:
+            raise Refused("clone", f"{kind} {value.hex()[:24]} belongs to unit {owner.hex()[:16]}", alarm=True)
+    unit = books.unit(order.ueid)
+    if unit is not None and unit.sign_key != order.sign_key:
+        raise Refused("clone", f"unit {order.ueid.hex()[:16]} came back with another device key", alarm=True)
+
+
+def _admit(order: GrantOrder, ids: Mapping[str, bytes], books: Books, issuer: Issuer) -> Unit:
+    """3.45 to 3.47: count a new board under the open job and give it its values, once."""
+    job = _open_job(order, books, issuer)
+    unit = Unit(
+        ueid=order.ueid,
+        product=order.product.name,
+        job=job.name,
+        state="granted",
+        sign_key=order.sign_key,
+        attester=order.attester,
+        grade=order.grade,
+        hardware_ids=ids,
+    )
+    books.add_unit(unit)
+    for value in allocate(order, job.name, issuer.authority, issuer.random):
+        books.add_value(order.ueid, value)
+    if job.granted + 1 >= job.quota:
+        books.set_job_state(job.name, "exhausted")
+    return unit
+
+
+def _open_job(order: GrantOrder, books: Books, issuer: Issuer) -> Job:
+    """The job as it stands inside this transaction; what the catalogue said may be a moment old."""
+    known = issuer.catalogue.open_job(order.product.name)
+    if known is None:
+        raise Refused("job", f"no job is open for {order.product.name}")
+    job = books.job(known.name)
+    if job.granted >= job.quota:
+        raise Refused("quota", f"job {job.name} has granted all {job.quota} boards")
+    if job.state != "open":
+        raise NotNow(f"job {job.name} is {job.state}")
+    return job
+
+
+def book_receipt(order: ReceiptOrder, books: Books, issuer: Issuer) -> bytes | None:
+    """5.8. None: appended just now, the ledger makes the Closed; else the stored Closed of this very Receipt."""
+    unit = books.unit(order.row.ueid)
+    if unit is None or unit.sign_key != order.row.sign_key:
+        raise Refused("receipt-unit", "the unit of this grant is not there, or was reworked since")
+    if unit.closed is not None:
+        if CLOSED.decode(unit.closed, len(unit.closed)).receipt_digest != order.digest:
+            raise Refused("receipt-other", "this unit was closed with another receipt")
+        return unit.closed
+    books.append(ENTRY.encode(Entry("receipt", issuer.clock.now(), unit.job, order.digest, unit.ueid)))
+    return None
+
+
+def make_closed(order: ReceiptOrder, index: int, path: list[bytes], entry: bytes, head: bytes) -> bytes:
+    """6. The Closed for a receipt whose entry stands at `index` of the tree under the signed `head`."""
+    return CLOSED.encode(Closed(order.digest, index, tuple(path), entry, head))
+
+
+def digest_of_object(*parts: object) -> bytes:
+    """SHA-256 of CBOR[parts]: how administrative acts (product, job, key) stand in the ledger."""
+    return hashlib.sha256(encode(list(parts))).digest()

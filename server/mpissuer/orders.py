@@ -1,0 +1,40 @@
+"""What verified messages ask of the ledger: all a booking needs, with nothing left to verify."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mpissuer.policy import Product
+from mpissuer.ports import GrantRow
+from mpwire.messages.grant import Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class GrantOrder:
+    """A Proof that passed every check; the board may have a Grant if the books allow it."""
+
+    product: Product
+    ueid: bytes
+    attester: str
+    grade: str
+    hardware_ids: Mapping[str, bytes]
+    sign_key: bytes
+    kem_key: bytes
+    certificate_keys: Mapping[str, bytes]
+    """65-byte point by certificate slot."""
+    hello_hash: bytes
+    nonce: bytes
+    proof_digest: bytes
+    evidence_hash: bytes
+    run_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptOrder:
+    """A Receipt signed by the device its Grant went to, saying what that Grant asks."""
+
+    receipt: Receipt
+    digest: bytes
+    row: GrantRow
+
+
+Order = GrantOrder | ReceiptOrder

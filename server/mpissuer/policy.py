@@ -1,0 +1,211 @@
+"""The appraisal policy of one product: what the OEM writes down, and its checks (docs/wire.md 6.3).
+
+A product is a TOML file. An unknown key is an error; a rule left out is the strict one.
+"""
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mpissuer.errors import ProductWrong
+from mpwire import mp
+from mpwire.limits import NAME_MAX_BYTES, SLOT_VALUE_MAX_BYTES, SLOTS_MAX
+from mpwire.messages.grant import DESTINATIONS
+from mpwire.secret import Secret
+
+SLOT_KINDS: Final = ("local", "random", "static", "certificate")
+ATTESTERS: Final = ("mp", "tpm")
+GRADES: Final = ("S", "K", "L")
+MPMR_NAMES: Final = {"zero": mp.MPMR_ZERO, "optee": mp.MPMR_OPTEE, "optee-fixed": mp.MPMR_OPTEE_FIXED}
+
+
+@dataclass(frozen=True, slots=True)
+class SlotPolicy:
+    """One slot: how its value is made and where it goes."""
+
+    name: str
+    kind: str
+    destination: str = "sealed"
+    length: int = 32
+    """Bytes, for local and random."""
+    value: Secret | None = None
+    """For static."""
+    version: int = 1
+    escrow: bytes | None = None
+    """For local: 65-byte point the device encrypts a copy to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """What boards of one product must show, and what they get."""
+
+    name: str
+    realm: str
+    attesters: tuple[str, ...]
+    grades: tuple[str, ...]
+    life_cycle: str
+    """closed or any."""
+    profile: str
+    mp_use: str
+    mp_keys: tuple[bytes, ...]
+    mpmrs: tuple[bytes, ...]
+    srk_hashes: tuple[bytes, ...]
+    eks: tuple[bytes, ...]
+    """EK Names allowed, 34 bytes."""
+    ek_roots: tuple[str, ...]
+    """PEM of EK certificate authorities."""
+    minimum_software: tuple[int, ...]
+    slots: tuple[SlotPolicy, ...]
+    digest: bytes
+    """SHA-256 of the file as approved."""
+
+
+_KEYS: Final[Mapping[str, type]] = {
+    "name": str,
+    "realm": str,
+    "attesters": list,
+    "grades": list,
+    "life_cycle": str,
+    "profile": str,
+    "mp_use": str,
+    "mp_keys": list,
+    "mpmr": list,
+    "srk_hashes": list,
+    "eks": list,
+    "ek_roots": list,
+    "minimum_software": str,
+    "slot": list,
+}
+_SLOT_KEYS: Final[Mapping[str, type]] = {
+    "name": str,
+    "kind": str,
+    "destination": str,
+    "length": int,
+    "value_hex": str,
+    "version": int,
+    "escrow": str,
+}
+
+
+def read_product(text: str) -> Product:
+    """Parse a product file. Raises ProductWrong naming the key and what would be right."""
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ProductWrong(f"product file: {error}") from None
+    _check_keys(tree, _KEYS, "product file")
+    return Product(
+        name=_text(tree, "name"),
+        realm=_choice(tree, "realm", ("lab", "production"), "lab"),
+        attesters=_choices(tree, "attesters", ATTESTERS),
+        grades=_choices(tree, "grades", GRADES),
+        life_cycle=_choice(tree, "life_cycle", ("closed", "any"), "closed"),
+        profile=_choice(tree, "profile", ("raw",), "raw"),
+        mp_use=_choice(tree, "mp_use", ("sign", "secret"), "sign"),
+        mp_keys=_hexes(tree, "mp_keys", 32),
+        mpmrs=tuple(_mpmr(one) for one in tree.get("mpmr", ["optee"])),
+        srk_hashes=_hexes(tree, "srk_hashes", 32),
+        eks=_hexes(tree, "eks", 34),
+        ek_roots=tuple(str(one) for one in tree.get("ek_roots", [])),
+        minimum_software=read_version(tree.get("minimum_software", "0")),
+        slots=_read_slots(tree.get("slot", [])),
+        digest=hashlib.sha256(text.encode()).digest(),
+    )
+
+
+def read_version(text: str) -> tuple[int, ...]:
+    """Dotted decimal, compared number by number: "1.10" is above "1.9". Raises ProductWrong."""
+    parts = text.split(".")
+    if not 1 <= len(parts) <= 6 or not all(part.isascii() and part.isdigit() and len(part) <= 9 for part in parts):
+        raise ProductWrong(f"version {text!r} is not numbers joined by dots, like 1.4.2")
+    return tuple(int(part) for part in parts)
+
+
+def _check_keys(tree: Mapping[str, Any], known: Mapping[str, type], where: str) -> None:
+    for key, value in tree.items():
+        if key not in known:
+            raise ProductWrong(f"{where}: unknown key {key!r}; known are {', '.join(known)}")
+        if type(value) is not known[key]:
+            raise ProductWrong(f"{where}: {key} is not of type {known[key].__name__}")
+
+
+def _text(tree: Mapping[str, Any], key: str) -> str:
+    value = tree.get(key, "")
+    if not isinstance(value, str) or not 1 <= len(value.encode()) <= NAME_MAX_BYTES or not value.isprintable():
+        raise ProductWrong(f"{key} is missing or not a text of 1 to {NAME_MAX_BYTES} bytes")
+    return value
+
+
+def _choice(tree: Mapping[str, Any], key: str, allowed: tuple[str, ...], default: str) -> str:
+    value = tree.get(key, default)
+    if value not in allowed:
+        raise ProductWrong(f"{key} = {value!r} is not one of {', '.join(allowed)}")
+    return str(value)
+
+
+def _choices(tree: Mapping[str, Any], key: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
+    values = tuple(tree.get(key, ()))
+    if not values or any(value not in allowed for value in values):
+        raise ProductWrong(f"{key} must list one or more of {', '.join(allowed)}")
+    return values
+
+
+def _hexes(tree: Mapping[str, Any], key: str, length: int) -> tuple[bytes, ...]:
+    return tuple(_hex(one, key, length) for one in tree.get(key, ()))
+
+
+def _hex(text: object, key: str, length: int | None = None) -> bytes:
+    try:
+        value = bytes.fromhex(str(text))
+    except ValueError:
+        raise ProductWrong(f"{key}: {text!r} is not hexadecimal") from None
+    if length is not None and len(value) != length:
+        raise ProductWrong(f"{key}: needs {length} bytes, got {len(value)}")
+    return value
+
+
+def _mpmr(one: object) -> bytes:
+    return MPMR_NAMES[one] if isinstance(one, str) and one in MPMR_NAMES else _hex(one, "mpmr", 32)
+
+
+def _read_slots(rows: list[Any]) -> tuple[SlotPolicy, ...]:
+    slots = tuple(_read_slot(row) for row in rows)
+    names = [slot.name for slot in slots]
+    if len(set(names)) != len(names):
+        raise ProductWrong("two slots have one name")
+    if not 1 <= len(slots) <= SLOTS_MAX:
+        raise ProductWrong(f"a product has 1 to {SLOTS_MAX} [[slot]] tables")
+    return slots
+
+
+def _read_slot(row: Any) -> SlotPolicy:
+    if not isinstance(row, dict):
+        raise ProductWrong("slot must be written as [[slot]] tables")
+    name = _text(row, "name")
+    _check_keys(row, _SLOT_KEYS, f"slot {name}")
+    kind = _choice(row, "kind", SLOT_KINDS, "")
+    length = row.get("length", 32)
+    if not 16 <= length <= 4_096:
+        raise ProductWrong(f"slot {name}: length must be 16 to 4096 bytes")
+    return SlotPolicy(
+        name=name,
+        kind=kind,
+        destination=_choice(row, "destination", DESTINATIONS, "sealed"),
+        length=length,
+        value=_static_value(name, kind, row),
+        version=row.get("version", 1),
+        escrow=_hex(row["escrow"], f"slot {name}: escrow", 65) if "escrow" in row else None,
+    )
+
+
+def _static_value(name: str, kind: str, row: Mapping[str, Any]) -> Secret | None:
+    if (kind == "static") != ("value_hex" in row):
+        raise ProductWrong(f"slot {name}: value_hex belongs to kind static, and only there")
+    if kind != "static":
+        return None
+    value = _hex(row["value_hex"], f"slot {name}: value_hex")
+    if len(value) > SLOT_VALUE_MAX_BYTES:
+        raise ProductWrong(f"slot {name}: value_hex is longer than {SLOT_VALUE_MAX_BYTES} bytes")
+    return Secret(value)
