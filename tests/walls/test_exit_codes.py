@@ -3,9 +3,8 @@
 import importlib
 import re
 
-from tests.walls.rooms import ROOT, modules
-
 from mpwire.errors import MpError, Retry
+from tests.walls.rooms import ROOT, modules
 
 NOT_AN_ERROR = {0, 64}
 """Success, and a command line that argparse refused before any of our code ran."""
@@ -20,7 +19,7 @@ def read_table(text: str) -> dict[int, tuple[str, bool]]:
 def failures(*rooms: str) -> set[type[MpError]]:
     """MpError and everything these rooms derive from it."""
     for name in modules(*rooms):
-        if name.split(".")[-1] == "errors":
+        if not name.endswith("__main__"):
             importlib.import_module(name)
     found, waiting = set(), [MpError]
     while waiting:
@@ -50,7 +49,9 @@ def test_every_documented_code_is_described() -> None:
 
 
 def test_systemd_starts_again_whatever_can_heal_by_waiting_and_nothing_that_never_heals() -> None:
-    for kind in failures("mpwire", "mpagent") - {MpError}:
+    for kind in failures("mpwire", "mpagent"):
+        if kind.exit_code == MpError.exit_code:
+            continue  # unforeseen, or never meant to leave its module: a restart may help, nobody knows
         again = TABLE[kind.exit_code][1]
         assert kind.retry is not Retry.LATER or again, kind
         assert kind.retry is not Retry.NEVER or not again, kind

@@ -1,6 +1,7 @@
 """The rooms stay apart; each wall is shown able to fail by a source that runs into it."""
 
 import pytest
+
 from tests.walls import rooms
 
 DEPENDENCIES = {
@@ -53,10 +54,10 @@ def test_the_wall_refuses_a_module_that_runs_into_it(name: str, source: str) -> 
     ("name", "source"),
     [
         ("mpagent.hal.choose", "import importlib\nimportlib.import_module('mpsim.backend')"),
+        ("mpsim.board", "from mpagent.hal import ports\nfrom mpagent.errors import NotMine"),
         (
             "mpsim.board",
-            "from mpagent.hal import ports\nfrom mpagent.errors import NotMine"),
-        ("mpsim.board", "from importlib import resources, metadata",
+            "from importlib import resources, metadata",
         ),
         ("mpserver.http", "from mpissuer.ports import Ledger\nimport sqlite3, granian"),
     ],

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
 from tests.walls.rooms import ROOT
 
 OURS = {"mpagent", "mpagent-server", "mpagent-sim"}

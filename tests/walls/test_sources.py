@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import pytest
+
 from tests.walls import sources
 from tests.walls.rooms import ROOT, modules
 

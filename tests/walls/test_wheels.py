@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from tests.walls.rooms import ROOT
 
 WHEELS = {
