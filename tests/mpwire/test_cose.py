@@ -17,7 +17,7 @@ KEY = p256.SoftKey.from_scalar(Secret(bytes(31) + b"\x03"))
 OTHER = p256.SoftKey.from_scalar(Secret(bytes(31) + b"\x04"))
 TYP, AAD = "application/x", b"mpagent/1/x"
 ALGS = frozenset({ALG_ES256})
-HEADERS = {HEADER_ALG: ALG_ES256, HEADER_TYP: TYP}
+HEADERS: Any = {HEADER_ALG: ALG_ES256, HEADER_TYP: TYP}
 
 
 def envelope(headers: Any = HEADERS, unprotected: Any = None, payload: Any = b"p", signature: Any = bytes(64)) -> bytes:
@@ -180,7 +180,8 @@ def test_key_of_another_form_is_refused(change: dict[int, Any]) -> None:
 def test_key_off_the_curve_and_no_map_at_all() -> None:
     with pytest.raises(Malformed, match="p256-point"):
         cose.read_key({**cose.write_key(KEY.public_key()), -3: bytes(32)})
-    for item in (None, [], b"", {}, 1):
+    items: tuple[Any, ...] = (None, [], b"", {}, 1)
+    for item in items:
         with pytest.raises(Malformed, match="cose-key"):
             cose.read_key(item)
 
