@@ -1,0 +1,127 @@
+"""The closed list of backends: what is not named in it, or not there, stops the agent."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import mpagent
+from mpagent.errors import ConfigWrong, HardwareGone
+from mpagent.hal.choose import ATTESTERS, KEYRINGS, SEALERS, SOCS, BoardChoice, open_board
+from mpagent.hal.ports import LifeCycle
+from mpsim.board import BoardPlan, make_board
+from mpsim.shelf import MemoryShelf
+from mpsim.swtpm import SoftTpm
+from mpwire.secret import Secret
+
+SIM = BoardChoice(attest="sim", seal="sim", keys="sealed", soc="sim", sim_chip=Path("board/chip"))
+TPM = BoardChoice(attest="tpm", seal="tpm", keys="tpm", soc="none")
+
+
+def test_lists_hold_what_the_documents_name() -> None:
+    assert set(ATTESTERS) == {"sim", "tpm"}
+    assert set(SEALERS) == {"sim", "tpm"}
+    assert set(KEYRINGS) == {"sealed", "tpm"}
+    assert set(SOCS) == {"sim", "none"}
+
+
+@pytest.mark.parametrize("field", ["attest", "seal", "keys", "soc"])
+def test_unknown_backend_stops_and_names_the_known_ones(tmp_path: Path, field: str) -> None:
+    make_board(tmp_path / "board", BoardPlan(closed=True))
+    choice = replace(SIM, **{field: "plain"})
+    with (
+        pytest.raises(ConfigWrong, match=f"{field} = 'plain' is not one of: "),
+        open_board(choice, tmp_path, MemoryShelf()),
+    ):
+        pass
+
+
+def test_part_without_its_place_stops(tmp_path: Path) -> None:
+    with pytest.raises(ConfigWrong, match="tpm_tcti"), open_board(TPM, tmp_path, MemoryShelf()):
+        pass
+    with pytest.raises(ConfigWrong, match="sim_chip"), open_board(replace(SIM, sim_chip=None), tmp_path, MemoryShelf()):
+        pass
+
+
+def test_chip_that_is_not_there_is_gone_and_nothing_takes_its_place(tmp_path: Path) -> None:
+    with pytest.raises(HardwareGone), open_board(SIM, tmp_path, MemoryShelf()):
+        pass
+    absent = replace(TPM, tpm_tcti=f"swtpm:path={tmp_path}/none")
+    with pytest.raises(HardwareGone), open_board(absent, tmp_path, MemoryShelf()):
+        pass
+
+
+def test_device_without_mpsim_says_that_it_is_not_installed(tmp_path: Path) -> None:
+    """In a process that sees agent/ alone, as a device does."""
+    code = (
+        "import sys; sys.path[:0] = [sys.argv[1]]\n"
+        "sys.modules['mpsim'] = None  # what `import` finds where nothing is installed\n"
+        "from pathlib import Path\n"
+        "from mpagent.errors import ConfigWrong\n"
+        "from mpagent.hal.choose import BoardChoice, open_board\n"
+        "choice = BoardChoice(attest='sim', seal='sim', keys='sealed', soc='sim', sim_chip=Path('chip'))\n"
+        "try:\n"
+        "    with open_board(choice, Path('/'), None): pass\n"
+        "except ConfigWrong as wrong:\n"
+        "    print(wrong)\n"
+    )
+    agent = str(Path(mpagent.__file__).parent.parent)
+    done = subprocess.run([sys.executable, "-c", code, agent], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.startswith("simulated hardware is not installed here")
+
+
+def test_importing_the_list_imports_no_backend_library() -> None:
+    """A board without a TPM does not pay 26 MiB for one."""
+    code = (
+        "import sys; sys.path[:0] = [sys.argv[1]]; import mpagent.hal.choose\n"
+        "print(sorted({'tpm2_pytss', 'mpsim'} & set(sys.modules)))\n"
+    )
+    agent = str(Path(mpagent.__file__).parent.parent)
+    done = subprocess.run([sys.executable, "-c", code, agent], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_simulated_soc_works_with_a_real_tpm(tmp_path: Path) -> None:
+    make_board(tmp_path / "board", BoardPlan(closed=True))
+    with SoftTpm(tmp_path / "tpm") as tpm:
+        choice = replace(TPM, soc="sim", sim_chip=Path("board/chip"), tpm_tcti=tpm.tcti)
+        with open_board(choice, tmp_path, MemoryShelf()) as board:
+            assert board.soc.read_facts().life_cycle is LifeCycle.CLOSED
+            assert board.attester.describe().kind == "tpm"
+            assert board.activator is not None and board.key_prover is not None
+
+
+def test_simulated_attester_works_with_sealing_by_a_real_tpm(tmp_path: Path) -> None:
+    """The part proves itself by MP and has a TPM beside it; no proof of the TPM is offered that nobody can appraise."""
+    make_board(tmp_path / "board", BoardPlan(closed=True))
+    with SoftTpm(tmp_path / "tpm") as tpm:
+        choice = replace(SIM, seal="tpm", keys="tpm", tpm_tcti=tpm.tcti)
+        with open_board(choice, tmp_path, MemoryShelf()) as board:
+            assert board.sealer.unseal(board.sealer.seal(Secret(bytes(32)))) == Secret(bytes(32))
+            assert board.attester.describe().kind == "mp"
+            assert board.activator is None and board.key_prover is None
+
+
+def test_tpm_is_opened_once_and_closed_with_the_board(tmp_path: Path) -> None:
+    """swtpm answers one connection at a time: a second one, or one left open, would hang here."""
+    with SoftTpm(tmp_path / "tpm") as tpm:
+        choice, shelf = replace(TPM, tpm_tcti=tpm.tcti), MemoryShelf()
+        with pytest.raises(ZeroDivisionError), open_board(choice, tmp_path, shelf) as board:
+            first = board.attester.describe()
+            board.keyring.find_or_make("sign")
+            raise ZeroDivisionError
+        with open_board(choice, tmp_path, shelf) as board:
+            assert board.attester.describe() == first
+        assert tpm.use_tool("tpm2_getcap", "handles-transient").strip() == b""
+
+
+def test_board_that_says_nothing_claims_nothing(tmp_path: Path) -> None:
+    with (
+        SoftTpm(tmp_path / "tpm") as tpm,
+        open_board(replace(TPM, tpm_tcti=tpm.tcti), tmp_path, MemoryShelf()) as board,
+    ):
+        facts = board.soc.read_facts()
+    assert (facts.family, facts.uid, facts.life_cycle, facts.srk_hash) == ("generic", None, None, None)
+    assert dict(facts.provenance) == {}
