@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
 from tests.contract.rigs import Rig, make_rig
 
 KINDS = ("sim", "tpm", "tpm-with-sealed-keys")

@@ -1,9 +1,9 @@
 """ports.Attester: what every attester promises."""
 
 import pytest
-from tests.contract.rigs import Rig
 
 from mpwire.errors import Malformed, Unauthentic
+from tests.contract.rigs import Rig
 
 LONGEST = 4096
 

@@ -1,13 +1,13 @@
 """ports.Keyring and ports.DeviceKey: what every keyring promises."""
 
 import pytest
-from tests.contract.rigs import Rig, check_signature
 
 from mpagent.errors import NotMine, StorageFull, Tampered
 from mpsim.shelf import MemoryShelf
 from mpwire import hpke, p256
 from mpwire.errors import Malformed
 from mpwire.secret import Secret
+from tests.contract.rigs import Rig, check_signature
 
 LABEL = "sign"
 

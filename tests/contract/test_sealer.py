@@ -1,11 +1,11 @@
 """ports.Sealer: what every sealer promises."""
 
 import pytest
-from tests.contract.rigs import Rig
 
 from mpagent.errors import NotMine, Tampered
 from mpwire.errors import Malformed
 from mpwire.secret import Secret
+from tests.contract.rigs import Rig
 
 DEK = Secret(bytes(range(32)))
 BLOB_MAX_BYTES = 1024

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from importlib import import_module
 
 import pytest
-from tests.contract.rigs import Rig
 
 from mpagent.errors import NotMine
 from mpagent.hal import ports
 from mpwire import p256, tpm2
 from mpwire.errors import Malformed, Unauthentic
 from mpwire.secret import Secret
+from tests.contract.rigs import Rig
 
 MakeCredential = Callable[[bytes, bytes, bytes], tuple[bytes, bytes]]
 QUALIFYING = bytes(range(32))
