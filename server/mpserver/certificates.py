@@ -1,0 +1,169 @@
+"""The issuer's certificates: COSE ones for roles (docs/wire.md 5.1), X.509 for TLS, the device CA and devices.
+
+One root key signs both kinds. The device CA may sign client certificates only, and no CA below it: a device
+certificate can never stand for this server.
+"""
+
+import datetime
+import ipaddress
+from collections.abc import Sequence
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from mpwire import labels, registry
+from mpwire.cose import thumbprint, write_sign1
+from mpwire.messages.issuer import ISSUER_CERTIFICATE, IssuerCertificate
+from mpwire.p256 import SoftKey, load_point
+
+DAY_S: Final = 86_400
+ROLE_LIFE_S: Final = 90 * DAY_S
+"""Longest life of an issuer certificate. Source: design section 4."""
+RENEW_BELOW_S: Final = ROLE_LIFE_S // 3
+FOR_EVER: Final = 253_402_300_799
+"""99991231235959Z: no well-defined end (RFC 5280 section 4.1.2.5), as IEEE 802.1AR section 8.7 wants for an IDevID."""
+EPOCH_FIRST: Final = 1
+
+
+def make_role_certificate(root: SoftKey, role: str, realm: str, point: bytes, now: int) -> bytes:
+    """A role key under the root, for ROLE_LIFE_S."""
+    body = IssuerCertificate(
+        role=role,
+        realm=realm,
+        epoch=EPOCH_FIRST,
+        not_before=now,
+        not_after=now + ROLE_LIFE_S,
+        key=point,
+        signer=thumbprint(root.public_key()),
+    )
+    headers = {registry.HEADER_ALG: registry.ALG_ES256, registry.HEADER_TYP: labels.TYP_ISSUER_CERTIFICATE}
+    return write_sign1(headers, ISSUER_CERTIFICATE.encode(body), labels.AAD_ISSUER_CERTIFICATE, root.sign)
+
+
+def make_root(key: ec.EllipticCurvePrivateKey, title: str, now: int) -> x509.Certificate:
+    """The root as a self-signed X.509 CA, for TLS."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, title)])
+    start = _builder(name, name, key.public_key(), now, FOR_EVER)
+    return (
+        start.add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
+        .add_extension(_usage(certificates=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, SHA256())
+    )
+
+
+def make_device_ca(
+    root: x509.Certificate, root_key: ec.EllipticCurvePrivateKey, key: ec.EllipticCurvePublicKey, now: int
+) -> x509.Certificate:
+    """Signs device certificates, and those for clients only: the EKU holds for the whole chain below."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mpserver device CA")])
+    start = _builder(name, root.subject, key, now, FOR_EVER)
+    return (
+        start.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(certificates=True), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(_authority(root), critical=False)
+        .sign(root_key, SHA256())
+    )
+
+
+def make_tls(
+    root: x509.Certificate,
+    root_key: ec.EllipticCurvePrivateKey,
+    key: ec.EllipticCurvePublicKey,
+    names: Sequence[str],
+    now: int,
+) -> x509.Certificate:
+    """This server's own certificate, for ROLE_LIFE_S."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mpserver")])
+    start = _builder(subject, root.subject, key, now, now + ROLE_LIFE_S)
+    return (
+        start.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_general_name(one) for one in names]), critical=False)
+        .add_extension(_authority(root), critical=False)
+        .sign(root_key, SHA256())
+    )
+
+
+class DeviceCa:
+    """Makes IEEE 802.1AR IDevIDs; what does not change from board to board is made once."""
+
+    def __init__(self, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
+        self._issuer, self._key = certificate.subject, key
+        self._chain = certificate.public_bytes(Encoding.DER)
+        self._authority = _authority(certificate)
+
+    def certify(self, point: bytes, subject: str, ueid: bytes, now: int, not_after: int) -> tuple[bytes, ...]:
+        """DER, leaf first, without the root. The subject's serialNumber is the ueid without its type octet, in hex:
+        64 characters, the most X.520 allows, of the PrintableString that IEEE 802.1AR section 8.6 wants."""
+        name = x509.Name(
+            [
+                x509.NameAttribute(NameOID.COMMON_NAME, subject),
+                x509.NameAttribute(NameOID.SERIAL_NUMBER, ueid[1:].hex()),
+            ]
+        )
+        leaf = (
+            _builder(name, self._issuer, load_point(point), now, not_after)
+            .add_extension(_DEVICE_CONSTRAINTS, critical=True)
+            .add_extension(_DEVICE_USAGE, critical=True)
+            .add_extension(_DEVICE_PURPOSE, critical=False)
+            .add_extension(self._authority, critical=False)
+            .sign(self._key, SHA256())
+        )
+        return leaf.public_bytes(Encoding.DER), self._chain
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: int, not_after: int
+) -> x509.CertificateBuilder:
+    return x509.CertificateBuilder(
+        issuer_name=issuer,
+        subject_name=subject,
+        public_key=key,
+        serial_number=x509.random_serial_number(),
+        not_valid_before=_moment(now),
+        not_valid_after=_moment(not_after),
+    )
+
+
+def _moment(seconds: int) -> datetime.datetime:
+    # X.509 builders take naive UTC, and 9999 is beyond what fromtimestamp gives in every zone.
+    return datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=seconds)
+
+
+def _usage(*, certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not certificates,
+        key_cert_sign=certificates,
+        crl_sign=certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _authority(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
+
+
+def _general_name(text: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(text))
+    except ValueError:
+        return x509.DNSName(text)
+
+
+_DEVICE_CONSTRAINTS: Final = x509.BasicConstraints(ca=False, path_length=None)
+_DEVICE_USAGE: Final = _usage(certificates=False)
+_DEVICE_PURPOSE: Final = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])

@@ -1,0 +1,128 @@
+"""The HTTP face, RSGI under granian: one path, bounded bodies, a deadline. Knows nothing of what is said."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
+
+from mpserver.service import Reply
+from mpwire import limits, registry
+
+BODY_DEADLINE_S: Final = 10.0
+"""From the end of the header to the end of the body; a device sends at most 64 KiB."""
+BODY_MAX_BYTES: Final = limits.PROOF_MAX_BYTES
+"""The largest message a device says."""
+BODIES_MAX_BYTES: Final = 64 * 1024 * 1024
+"""Bodies held at once, bytes: a thousand of the largest. What comes beyond hears 503."""
+HEALTH: Final = "/healthz"
+_START_OF_MESSAGE: Final = {
+    bytes((0, registry.HELLO)): limits.HELLO_MAX_BYTES,
+    bytes((0, registry.PROOF)): limits.PROOF_MAX_BYTES,
+}
+"""A plain message is a map whose first key is 0, the message's number; a Receipt is an envelope."""
+
+Handle = Callable[[bytes], Awaitable[Reply]]
+_CLOSE: Final = ("connection", "close")
+_CBOR: Final = ("content-type", registry.CONTENT_TYPE)
+_TEXT: Final = ("content-type", "text/plain; charset=utf-8")
+
+
+class Protocol1(Protocol):
+    """What is used of granian's RSGIHTTPProtocol."""
+
+    def __aiter__(self) -> Any:
+        """The body, as it comes."""
+
+    def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        """The whole answer."""
+
+
+class TooLarge(Exception):
+    """Ends reading a body; never leaves this module."""
+
+
+class TooBusy(Exception):
+    """As TooLarge: the budget of all bodies is used up."""
+
+
+class Face:
+    """The RSGI application."""
+
+    def __init__(self, handle: Handle) -> None:
+        self._handle = handle
+        self._held_bytes = 0
+        self.at_work = 0
+
+    async def __rsgi__(self, scope: Any, proto: Protocol1) -> None:
+        """One request."""
+        if scope.proto != "http":
+            proto.close(404)  # type: ignore[attr-defined]  # a websocket: granian's other protocol class
+            return
+        status = _refuse_early(scope)
+        if status:
+            proto.response_bytes(status, [_TEXT, _CLOSE], b"")
+        elif scope.path == HEALTH:
+            proto.response_bytes(200, [_TEXT], b"ok\n")
+        else:
+            self.at_work += 1
+            try:
+                await self._speak(proto)
+            finally:
+                self.at_work -= 1
+
+    async def _speak(self, proto: Protocol1) -> None:
+        taken: list[bytes] = []
+        try:
+            async with asyncio.timeout(BODY_DEADLINE_S):
+                await self._take(proto, taken)
+        except TimeoutError:
+            return _end(proto, 408)
+        except TooLarge:
+            return _end(proto, 413)
+        except TooBusy:
+            return proto.response_bytes(503, [_TEXT, _CLOSE, ("retry-after", "2")], b"")
+        finally:
+            self._held_bytes -= sum(map(len, taken))
+        reply = await self._handle(b"".join(taken))
+        headers = [_CBOR]
+        if reply.retry_after_s:
+            headers.append(("retry-after", str(reply.retry_after_s)))
+        proto.response_bytes(reply.status, headers, reply.body)
+
+    async def _take(self, proto: Protocol1, taken: list[bytes]) -> None:
+        """Body pieces into `taken`; what is in it counts as held."""
+        size, limit = 0, BODY_MAX_BYTES
+        async for piece in proto:
+            if not piece:
+                continue
+            size += len(piece)
+            taken.append(bytes(piece))
+            self._held_bytes += len(piece)
+            limit = _limit_of(taken[0])
+            if size > limit:
+                raise TooLarge
+            if self._held_bytes > BODIES_MAX_BYTES:
+                raise TooBusy
+
+
+def _refuse_early(scope: Any) -> int:
+    """The status that ends a request before its body is read, or 0."""
+    if scope.path == HEALTH:
+        return 0 if scope.method in ("GET", "HEAD") else 405
+    if scope.path != registry.PATH:
+        return 404
+    if scope.method != "POST":
+        return 405
+    if scope.headers.get("content-type") != registry.CONTENT_TYPE:
+        return 415
+    length = scope.headers.get("content-length")
+    if length is not None and (not length.isdecimal() or int(length) > BODY_MAX_BYTES):
+        return 413
+    return 0
+
+
+def _limit_of(start: bytes) -> int:
+    return _START_OF_MESSAGE.get(start[1:3], limits.RECEIPT_MAX_BYTES)
+
+
+def _end(proto: Protocol1, status: int) -> None:
+    proto.response_bytes(status, [_TEXT, _CLOSE], b"")

@@ -1,0 +1,146 @@
+"""mpissuer.ports.Books over one open transaction: everything done here stands or falls with it."""
+
+import sqlite3
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from mpissuer.errors import Again, Refused
+from mpissuer.ports import GrantRow, Job, SlotCheck, StoredValue, Unit
+from mpserver.errors import StoreDamaged
+from mpserver.store.database import Connection
+from mpwire.codec import decode, encode
+
+
+class SqlBooks:
+    """The books of one order. `entries` are the leaves it wants appended; the batch gives them their index."""
+
+    def __init__(self, connection: Connection, now: Callable[[], int]) -> None:
+        self._connection, self._now = connection, now
+        self.entries: list[bytes] = []
+
+    def job(self, name: str) -> Job:
+        """The live row. Raises Refused("job-unknown")."""
+        row = self._connection.execute(
+            "SELECT name, product, quota, state, granted FROM jobs WHERE name = ?", (name,)
+        ).fetchone()
+        if row is None:
+            raise Refused("job-unknown", f"no job {name}")
+        return Job(*row)
+
+    def unit(self, ueid: bytes) -> Unit | None:
+        """The board with all its hardware ids."""
+        return find_unit(self._connection, ueid)
+
+    def owner(self, kind: str, hardware_id: bytes) -> bytes | None:
+        """The ueid that first showed this id."""
+        row = self._connection.execute(
+            "SELECT ueid FROM hardware_ids WHERE kind = ? AND id = ?", (kind, hardware_id)
+        ).fetchone()
+        return row[0] if row else None
+
+    def recall(self, proof_digest: bytes) -> bytes | None:
+        """The Grant stored for exactly this Proof."""
+        row = self._connection.execute("SELECT answer FROM grants WHERE proof_digest = ?", (proof_digest,)).fetchone()
+        return row[0] if row else None
+
+    def is_nonce_used(self, nonce: bytes) -> bool:
+        """Whether any stored Grant answered this nonce."""
+        return self._connection.execute("SELECT 1 FROM grants WHERE nonce = ?", (nonce,)).fetchone() is not None
+
+    def values(self, ueid: bytes) -> Mapping[str, StoredValue]:
+        """The newest version of every slot of the allocation."""
+        rows = self._connection.execute(
+            "SELECT slot, version, wrapped FROM slot_values WHERE ueid = ? ORDER BY version", (ueid,)
+        ).fetchall()
+        return {slot: StoredValue(slot, version, wrapped) for slot, version, wrapped in rows}
+
+    def add_unit(self, unit: Unit) -> None:
+        """Count the board and own its hardware ids. Raises Refused: quota, clone, unit-known."""
+        self._insist("quota", "UPDATE jobs SET granted = granted + 1 WHERE name = ?", (unit.job,))
+        self._insist(
+            "unit-known",
+            "INSERT INTO units (ueid, product, job, state, sign_key, attester, grade, granted_at, closed)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(unit.ueid, unit.product, unit.job, unit.state, unit.sign_key, unit.attester, unit.grade),
+                *(self._now(), unit.closed),
+            ),
+        )
+        for kind, hardware_id in unit.hardware_ids.items():
+            self._insist(
+                "clone",
+                "INSERT INTO hardware_ids (kind, id, ueid) VALUES (?, ?, ?)",
+                (kind, hardware_id, unit.ueid),
+                alarm=True,
+            )
+
+    def add_value(self, ueid: bytes, value: StoredValue) -> None:
+        """One slot of the allocation. Raises Refused("slot-value-known")."""
+        self._insist(
+            "slot-value-known",
+            "INSERT INTO slot_values (ueid, slot, version, wrapped) VALUES (?, ?, ?, ?)",
+            (ueid, value.slot, value.version, value.wrapped),
+        )
+
+    def add_grant(self, row: GrantRow, nonce: bytes, proof_digest: bytes) -> None:
+        """Raises Refused("nonce-used") for a nonce or a Proof that a stored Grant answers already."""
+        self._insist(
+            "nonce-used",
+            "INSERT INTO grants (digest, ueid, product, job, sign_key, checks, nonce, proof_digest, answer)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(row.digest, row.ueid, row.product, row.job, row.sign_key, write_checks(row.checks)),
+                *(nonce, proof_digest, row.answer),
+            ),
+        )
+
+    def set_job_state(self, name: str, state: str) -> None:
+        """Move a job on."""
+        self._connection.execute("UPDATE jobs SET state = ? WHERE name = ?", (state, name))
+
+    def set_unit_state(self, ueid: bytes, state: str) -> None:
+        """Move a board on."""
+        self._connection.execute("UPDATE units SET state = ? WHERE ueid = ?", (state, ueid))
+
+    def append(self, entry: bytes) -> None:
+        """One leaf; kept here until the batch ends."""
+        self.entries.append(entry)
+
+    def _insist(self, rule: str, sql: str, row: tuple[object, ...], *, alarm: bool = False) -> None:
+        try:
+            self._connection.execute(sql, row)
+        except sqlite3.IntegrityError as error:
+            again = Again.RETRY if rule == "nonce-used" else Again.OPERATOR
+            raise Refused(rule, f"the ledger's own rule: {error}", again=again, alarm=alarm) from None
+
+
+def find_unit(connection: Connection, ueid: bytes) -> Unit | None:
+    """One board, read in whatever transaction the connection is in."""
+    row = connection.execute(
+        "SELECT ueid, product, job, state, sign_key, attester, grade, closed FROM units WHERE ueid = ?", (ueid,)
+    ).fetchone()
+    if row is None:
+        return None
+    ids = connection.execute("SELECT kind, id FROM hardware_ids WHERE ueid = ?", (ueid,)).fetchall()
+    name, product, job, state, sign_key, attester, grade, closed = row
+    return Unit(*(name, product, job, state, sign_key, attester, grade), MappingProxyType(dict(ids)), closed)
+
+
+def write_checks(checks: Mapping[str, SlotCheck]) -> bytes:
+    """What a receipt must say, as one column: {slot: [version, check or null]}."""
+    return encode({name: [one.version, one.check] for name, one in checks.items()})
+
+
+def read_checks(raw: bytes) -> Mapping[str, SlotCheck]:
+    """The inverse of `write_checks`. Raises StoreDamaged."""
+    table = decode(raw)
+    if not isinstance(table, dict):
+        raise StoreDamaged("a stored grant does not say what its receipt must show")
+    checks: dict[str, SlotCheck] = {}
+    for name, row in table.items():
+        match row:
+            case [int(version), bytes() | None as check]:
+                checks[str(name)] = SlotCheck(version, check)
+            case _:
+                raise StoreDamaged("a stored grant does not say what its receipt must show")
+    return checks

@@ -1,0 +1,95 @@
+"""mpissuer.ports.Ledger and Catalogue: reads outside the transaction, on a connection of their own."""
+
+import time
+from typing import Final
+
+from mpissuer.policy import Product, read_product
+from mpissuer.ports import GrantRow, Job, RegisteredKey
+from mpserver.store.books import read_checks
+from mpserver.store.database import Connection, answering
+
+STALE_S: Final = 1.0
+"""How old a cached product or job may be: what an operator changes counts a second later."""
+
+
+class SqlLedger:
+    """Stored answers. Raises NotNow when the file cannot be read."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def recall(self, proof_digest: bytes) -> bytes | None:
+        """The unit's Closed once it has one, else the Grant stored for this Proof."""
+        with answering():
+            row = self._connection.execute(
+                "SELECT coalesce(units.closed, grants.answer) FROM grants JOIN units ON units.ueid = grants.ueid"
+                " WHERE grants.proof_digest = ?",
+                (proof_digest,),
+            ).fetchone()
+        return row[0] if row else None
+
+    def find_grant(self, digest: bytes) -> GrantRow | None:
+        """A stored Grant by its digest."""
+        with answering():
+            row = self._connection.execute(
+                "SELECT digest, ueid, product, job, sign_key, checks, answer FROM grants WHERE digest = ?", (digest,)
+            ).fetchone()
+        if row is None:
+            return None
+        digest, ueid, product, job, sign_key, checks, answer = row
+        return GrantRow(digest, ueid, product, job, sign_key, read_checks(checks), answer)
+
+    def find_closed(self, ueid: bytes) -> bytes | None:
+        """The stored Closed of a board."""
+        with answering():
+            row = self._connection.execute("SELECT closed FROM units WHERE ueid = ?", (ueid,)).fetchone()
+        return row[0] if row else None
+
+
+class SqlCatalogue:
+    """What the OEM decided. Products are cached together for STALE_S, for strangers name them and parsing costs.
+
+    Jobs and keys are looked up each time: a job counts as it stands, and of keys there may be a hundred thousand.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._read_at = float("-inf")
+        self._products: dict[str, Product] = {}
+
+    def product(self, name: str) -> Product | None:
+        """The product as last added."""
+        now = time.monotonic()
+        if now - self._read_at >= STALE_S:
+            with answering():
+                self._products = read_products(self._connection)
+            self._read_at = now
+        return self._products.get(name)
+
+    def open_job(self, product: str) -> Job | None:
+        """The oldest open job of the product; where none is left, the last that was used up: it says "quota"."""
+        with answering():
+            row = self._connection.execute(
+                "SELECT name, product, quota, state, granted FROM jobs WHERE product = ? AND state IN"
+                " ('open', 'exhausted') ORDER BY state DESC, CASE state WHEN 'open' THEN place ELSE -place END LIMIT 1",
+                (product,),
+            ).fetchone()
+        return Job(*row) if row else None
+
+    def registered_key(self, key_id: bytes) -> RegisteredKey | None:
+        """An imported attester key."""
+        with answering():
+            row = self._connection.execute(
+                "SELECT key_id, kind, public_key, origin, mp_use, part FROM attester_keys WHERE key_id = ?", (key_id,)
+            ).fetchone()
+        return RegisteredKey(*row) if row else None
+
+
+def read_products(connection: Connection) -> dict[str, Product]:
+    """The newest version of every product."""
+    rows = connection.execute(
+        "SELECT body FROM products AS one"
+        " WHERE version = (SELECT max(version) FROM products AS other WHERE other.name = one.name)"
+    ).fetchall()
+    products = [read_product(body) for (body,) in rows]
+    return {product.name: product for product in products}

@@ -1,0 +1,118 @@
+-- The ledger (docs/operate.md names every table). Plain SQL; where PostgreSQL runs it, BLOB is a domain over bytea.
+-- Constraints here are the second lock of promises P2 to P4: the first is mpissuer.booking inside the transaction.
+
+CREATE TABLE facts (
+    name TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+);
+
+CREATE TABLE products (
+    name TEXT NOT NULL,
+    version INTEGER NOT NULL CHECK (version > 0),
+    body TEXT NOT NULL,
+    digest BLOB NOT NULL CHECK (length(digest) = 32),
+    added_at INTEGER NOT NULL,
+    PRIMARY KEY (name, version)
+);
+
+CREATE TABLE jobs (
+    name TEXT PRIMARY KEY,
+    product TEXT NOT NULL,
+    quota INTEGER NOT NULL CHECK (quota > 0),
+    state TEXT NOT NULL CHECK (state IN ('draft', 'approved', 'open', 'exhausted', 'ended')),
+    granted INTEGER NOT NULL DEFAULT 0 CHECK (granted >= 0),
+    place INTEGER NOT NULL UNIQUE,
+    author TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    CONSTRAINT over_quota CHECK (granted <= quota)
+);
+
+CREATE TABLE units (
+    ueid BLOB PRIMARY KEY CHECK (length(ueid) = 33),
+    product TEXT NOT NULL,
+    job TEXT NOT NULL REFERENCES jobs (name),
+    state TEXT NOT NULL CHECK (state IN ('granted', 'provisioned', 'rework', 'scrapped')),
+    sign_key BLOB NOT NULL CHECK (length(sign_key) = 65),
+    attester TEXT NOT NULL,
+    grade TEXT NOT NULL,
+    granted_at INTEGER NOT NULL,
+    closed BLOB
+);
+
+-- One owner for ever, across jobs, products and realms.
+CREATE TABLE hardware_ids (
+    kind TEXT NOT NULL,
+    id BLOB NOT NULL,
+    ueid BLOB NOT NULL REFERENCES units (ueid),
+    PRIMARY KEY (kind, id)
+);
+CREATE INDEX hardware_ids_ueid ON hardware_ids (ueid);
+
+CREATE TABLE grants (
+    digest BLOB PRIMARY KEY CHECK (length(digest) = 32),
+    ueid BLOB NOT NULL REFERENCES units (ueid),
+    product TEXT NOT NULL,
+    job TEXT NOT NULL REFERENCES jobs (name),
+    sign_key BLOB NOT NULL,
+    checks BLOB NOT NULL,
+    nonce BLOB NOT NULL UNIQUE,
+    proof_digest BLOB NOT NULL UNIQUE,
+    answer BLOB NOT NULL
+);
+CREATE INDEX grants_ueid ON grants (ueid);
+
+CREATE TABLE slot_values (
+    ueid BLOB NOT NULL REFERENCES units (ueid),
+    slot TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    wrapped BLOB NOT NULL,
+    PRIMARY KEY (ueid, slot, version)
+);
+
+CREATE TABLE attester_keys (
+    key_id BLOB PRIMARY KEY,
+    kind TEXT NOT NULL CHECK (kind IN ('mp', 'tpm')),
+    public_key BLOB,
+    origin TEXT NOT NULL CHECK (origin IN ('silicon', 'simulated')),
+    mp_use TEXT NOT NULL CHECK (mp_use IN ('sign', 'secret')),
+    part TEXT NOT NULL,
+    added_at INTEGER NOT NULL
+);
+
+CREATE TABLE entries (
+    idx INTEGER PRIMARY KEY CHECK (idx >= 0),
+    body BLOB NOT NULL
+);
+
+-- Perfect subtrees of the RFC 6962 tree. A subtree (level, index) lies at index * 2^(level + 1) + 2^level - 1,
+-- its place in an in-order walk: one integer is the whole key, and appending stays local.
+CREATE TABLE nodes (
+    place INTEGER PRIMARY KEY CHECK (place >= 0),
+    hash BLOB NOT NULL CHECK (length(hash) = 32)
+);
+
+CREATE TABLE heads (
+    size INTEGER PRIMARY KEY CHECK (size > 0),
+    root BLOB NOT NULL CHECK (length(root) = 32),
+    signed BLOB NOT NULL
+);
+
+CREATE TABLE alarms (
+    kind TEXT NOT NULL,
+    ueid BLOB NOT NULL,
+    newcomer BLOB NOT NULL,
+    count INTEGER NOT NULL,
+    first_at INTEGER NOT NULL,
+    last_at INTEGER NOT NULL,
+    detail TEXT NOT NULL,
+    PRIMARY KEY (kind, ueid, newcomer)
+);
+
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    actor TEXT NOT NULL,
+    action TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    digest BLOB NOT NULL CHECK (length(digest) = 32)
+);

@@ -1,0 +1,86 @@
+"""The writer thread: takes what waits, up to a batch, and has it made durable. It never waits for more."""
+
+import queue
+import threading
+from concurrent.futures import Future
+from typing import Final
+
+from mpissuer.errors import NotNow
+from mpserver.store.sequencer import Outcome, Sequencer, Work
+
+BATCH_MAX: Final = 128
+"""Orders in one transaction: some 15 ms of work, so that a commit stays well below a device's patience."""
+WAITING_MAX: Final = 4_096
+"""Orders that may wait, each at most 64 KiB; more are told to come again."""
+
+Settled = Future[bytes]
+
+
+class Writer:
+    """Owns its sequencer from `start` to `stop`. `submit` may be called from any thread."""
+
+    def __init__(self, sequencer: Sequencer) -> None:
+        self._sequencer = sequencer
+        self._queue: queue.SimpleQueue[tuple[Work, Settled] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="ledger-writer")
+        self._stopped = False
+        self.batches = 0
+        self.orders = 0
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish what waits, then end. Later orders are refused with NotNow."""
+        self._stopped = True
+        self._queue.put(None)
+        self._thread.join()
+
+    def submit(self, work: Work) -> Settled:
+        """The answer, once it is durable; or the error, once nothing of the order is left. Raises NotNow when full."""
+        if self._stopped or self._queue.qsize() >= WAITING_MAX:
+            raise NotNow("busy", retry_after_s=2, detail="the ledger's queue is full or closing")
+        future: Settled = Future()
+        self._queue.put((work, future))
+        return future
+
+    def _run(self) -> None:
+        while (first := self._queue.get()) is not None:
+            batch, is_last = self._drain(first)
+            self._settle(batch)
+            if is_last:
+                break
+        self._refuse_rest()
+
+    def _drain(self, first: tuple[Work, Settled]) -> tuple[list[tuple[Work, Settled]], bool]:
+        batch = [first]
+        while len(batch) < BATCH_MAX:
+            try:
+                waiting = self._queue.get_nowait()
+            except queue.Empty:
+                return batch, False
+            if waiting is None:
+                return batch, True
+            batch.append(waiting)
+        return batch, False
+
+    def _settle(self, batch: list[tuple[Work, Settled]]) -> None:
+        outcomes: list[Outcome]
+        try:
+            outcomes = self._sequencer.settle([work for work, _ in batch])
+        except Exception as error:  # a bug must not leave devices waiting for an answer that never comes
+            outcomes = [error] * len(batch)
+        self.batches += 1
+        self.orders += len(batch)
+        for (_, future), outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+    def _refuse_rest(self) -> None:
+        while not self._queue.empty():
+            waiting = self._queue.get()
+            if waiting is not None:
+                waiting[1].set_exception(NotNow("busy", detail="the server is stopping"))
