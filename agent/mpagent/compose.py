@@ -1,0 +1,109 @@
+"""Turns configuration into real parts: the one place that knows paths, backends and the system's clock."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mpagent import lock
+from mpagent.anchors import read_anchors
+from mpagent.durable import Disk
+from mpagent.errors import ConfigWrong
+from mpagent.hal.choose import BoardChoice
+from mpagent.hal.ports import Board
+from mpagent.image import Image
+from mpagent.journal import Journal
+from mpagent.latch import Latch
+from mpagent.link import HttpsLink, Route
+from mpagent.record import Record
+from mpagent.settings import Settings, read_settings
+from mpagent.shelf import DiskShelf
+from mpagent.vault import Vault
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Every path of a device, below one root."""
+
+    root: Path
+
+    @property
+    def anchors(self) -> Path:
+        """Trust and choice, covered by verity."""
+        return self.root / "usr/lib/mpagent/anchors.toml"
+
+    @property
+    def settings(self) -> Path:
+        """What the factory may set; drop-ins beside it."""
+        return self.root / "etc/mpagent/mpagent.toml"
+
+    @property
+    def state(self) -> Path:
+        """Record, vault, shelf, latch and lock: outside any image."""
+        return self.root / "var/lib/mpagent"
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A configured device whose chips are not open yet."""
+
+    places: Places
+    image: Image
+    choice: BoardChoice
+    settings: Settings
+    disk: Disk
+    latch: Latch
+
+    @contextmanager
+    def open_board(self) -> Iterator[Board]:
+        """The chips, for this block."""
+        from mpagent.hal.choose import open_board  # hardware libraries are imported by the backend in use
+
+        with open_board(self.choice, self.places.root, DiskShelf(self.disk)) as board:
+            yield board
+
+    @contextmanager
+    def hold(self, command: str) -> Iterator[None]:
+        """The state folder for this block, cleaned of what an interrupted write left. Raises Busy."""
+        with lock.hold(self.places.state, command):
+            self.disk.prepare()
+            yield
+
+    def journal(self, report: Callable[[str], None]) -> Journal:
+        """The record's keeper."""
+        return Journal(self.disk, report)
+
+    def vault(self, board: Board) -> Vault:
+        """The secrets, under this board's sealer."""
+        return Vault(self.disk, board.sealer, board.counter, os.urandom)
+
+    def link(self, record: Record, clock: Callable[[], float]) -> "HttpsLink | Unset":
+        """The line to the issuer, or one that says what is missing when it is needed."""
+        settings, image = self.settings, self.image
+        if settings.server is None:
+            return Unset(self.places.settings)
+        now = max(image.build_time, record.time_floor)
+        return HttpsLink(Route(settings.server, image.tls_roots, now, settings.proxy), clock)
+
+
+@dataclass(frozen=True, slots=True)
+class Unset:
+    """A Link without an address: a provisioned board needs none."""
+
+    settings: Path
+
+    def ask(self, outbox: bytes) -> bytes:
+        """Raises ConfigWrong."""
+        raise ConfigWrong(f'{self.settings}: no server is set; write server = "https://HOST:PORT"')
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def read_device(root: Path) -> Device:
+    """Read all configuration once. Raises ConfigWrong naming file and line."""
+    places = Places(root)
+    image, choice = read_anchors(places.anchors)
+    disk = Disk(places.state)
+    return Device(places, image, choice, read_settings(places.settings), disk, Latch(disk))

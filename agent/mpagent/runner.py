@@ -1,0 +1,126 @@
+"""Lives one enrollment through power cuts: load, ask, step, save; and waits where waiting helps."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from mpagent.enrollment import STORY, Tools
+from mpagent.errors import ForeignDisk, Pending, Tampered
+from mpagent.latch import Latch
+from mpagent.link import Link
+from mpagent.proof import name_board
+from mpagent.record import Record, Stage
+from mpwire.errors import MpError, Retry
+
+BACKOFF_FIRST_S: Final = 1.0
+BACKOFF_MAX_S: Final = 60.0
+"""A line of boards that lost its server finds it again within a minute, and spread over that minute."""
+
+
+class Journal(Protocol):
+    """Where the record lies (mpagent/journal.py)."""
+
+    def load(self) -> Record:
+        """The record; BLANK when there is none."""
+
+    def save(self, record: Record) -> None:
+        """Durable when it returns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """All one enrollment needs."""
+
+    journal: Journal
+    link: Link
+    latch: Latch
+    tools: Tools
+    discard_others: Callable[[int], None]
+    """Of the vault: every generation but this one."""
+
+
+def run(parts: Parts) -> Record:
+    """From wherever the record stands to DONE. Whatever it raises, calling it again goes on from the record.
+
+    Tampered is latched on disk before it leaves here; every later run raises it again.
+    """
+    parts.latch.check()
+    try:
+        return _run(parts)
+    except Tampered as why:
+        parts.latch.close(why)
+        raise
+
+
+def _run(parts: Parts) -> Record:
+    record, tools = parts.journal.load(), parts.tools
+    check_chip(record, tools)
+    _discard(parts, record)  # a cut may have come between the record and this
+    unsealed_now = record.stage not in (Stage.KEPT, Stage.DONE)
+    while record.stage is not Stage.DONE:
+        heard = parts.link.ask(record.outbox) if record.outbox is not None else None
+        record = STORY[record.stage](record, heard, tools)
+        parts.journal.save(record)  # durable before anyone can hear it
+        _discard(parts, record)
+    if not unsealed_now:
+        confirm(record, tools)
+    return record
+
+
+def check_chip(record: Record, tools: Tools) -> None:
+    """Raises ForeignDisk when the record names another chip than the one under us (design promise P12)."""
+    if record.ueid is not None and record.ueid != name_board(tools.board):
+        raise ForeignDisk("this disk belongs to another board: its record names another chip")
+
+
+def confirm(record: Record, tools: Tools) -> None:
+    """A finished board shows in this boot that its secrets unseal. Raises Tampered, NotMine, StorageBroke."""
+    assert record.ueid is not None  # a record that is done names its chip
+    slots = tools.vault.read(record.ueid, record.generation)
+    tools.progress(f"provisioned; {len(slots)} slots unsealed just now")
+
+
+def _discard(parts: Parts, record: Record) -> None:
+    if record.generation:
+        parts.discard_others(record.generation)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How to wait. Sleep, clock and randomness are ports."""
+
+    sleep: Callable[[float], None]
+    clock: Callable[[], float]
+    """Seconds, never going back."""
+    random: Callable[[int], bytes]
+    report: Callable[[str], None]
+    limit_s: float | None = None
+    """Give up when the next try would begin later than this after the first; None: never."""
+
+
+def run_patiently(attempt: Callable[[], Record], patience: Patience) -> Record:
+    """Try again after every failure that time can cure: exponential backoff with full jitter.
+
+    A Pending is waited out first, then the jitter, so that boards told the same second do not come together.
+    """
+    start, tries = patience.clock(), 0
+    while True:
+        try:
+            return attempt()
+        except MpError as error:
+            if error.retry is not Retry.LATER:
+                raise
+            pause = draw_pause(tries, patience.random)
+            if isinstance(error, Pending):
+                pause += error.retry_after_s
+            if patience.limit_s is not None and patience.clock() - start + pause > patience.limit_s:
+                raise
+            patience.report(f"{error}; trying again in {pause:.0f} s")
+        patience.sleep(pause)
+        tries += 1
+
+
+def draw_pause(tries: int, random: Callable[[int], bytes]) -> float:
+    """Seconds before the next try: even between 0 and min(60, 2^tries)."""
+    high = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(tries, 16))
+    return high * int.from_bytes(random(8), "big") / 2**64

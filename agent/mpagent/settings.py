@@ -1,0 +1,63 @@
+"""mpagent.toml and its drop-ins: what a factory may set. Nothing here can weaken a check."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from mpagent.tomlfile import Key, one_of, read_file, whole
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One value a program, read once."""
+
+    server: str | None = None
+    """https://HOST[:PORT], without a path."""
+    proxy: str | None = None
+    """http://HOST:PORT of a proxy that takes CONNECT."""
+    wait_limit_s: int | None = None
+    """How long `enroll --wait` tries again, in seconds; None: until it is stopped."""
+    log: str = "info"
+    indicator: str = "none"
+
+
+def _url(scheme: str) -> Any:
+    def check(value: Any) -> str:
+        expected = ValueError(f'an address like "{scheme}://host:port", with no user, path or query')
+        if not isinstance(value, str) or not value.isprintable() or " " in value:
+            raise expected
+        try:
+            parts = urlsplit(value)
+            port = parts.port
+        except ValueError:
+            raise expected from None
+        plain = not (parts.username or parts.password or parts.query or parts.fragment or "@" in parts.netloc)
+        if parts.scheme != scheme or not parts.hostname or not plain or parts.path not in ("", "/") or port == 0:
+            raise expected
+        return value.rstrip("/")
+
+    return check
+
+
+_KNOWN: Final = {
+    "server": Key(_url("https")),
+    "proxy": Key(_url("http")),
+    "wait_limit_s": Key(whole(1, 31_536_000)),
+    "log": Key(one_of("error", "info", "debug")),
+    "indicator": Key(one_of("none")),
+}
+
+
+def read_settings(path: Path) -> Settings:
+    """The file and then NAME.d/*.toml in the order of their names, a later value replacing an earlier one.
+
+    Raises ConfigWrong naming file and line.
+    """
+    values: dict[str, Any] = {}
+    folder = path.with_name(f"{path.name}.d")
+    for one in (path, *sorted(folder.glob("*.toml"))):
+        table = read_file(one)
+        if table is not None:
+            values.update(table.read(_KNOWN))
+    return Settings(**values)

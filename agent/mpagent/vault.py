@@ -1,0 +1,230 @@
+"""The delivered secrets at rest: generations of slots under a data encryption key that only this chip unseals.
+
+One generation is one file, vault/gen-NNNNNN, written whole or not at all (durable.py). Its key is fresh for every
+generation and sealed by the board; each slot is AES-256-GCM with AAD = CBOR[ueid, slot, version, destination, kind];
+a last tag over the whole table shows that no slot was added, dropped or taken from another generation.
+The record alone says which generation counts: `write` makes the next one beside it, `discard_others` removes what
+the durable record does not name. A cut between any two of these steps leaves the one that the record names whole.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from mpagent.durable import Damaged, Disk
+from mpagent.errors import HardwareGone, NotMine, StorageBroke, Tampered
+from mpagent.hal.ports import Counter, Sealer
+from mpagent.slots import VaultSlot
+from mpwire import limits
+from mpwire.codec import encode
+from mpwire.errors import Malformed
+from mpwire.messages.grant import DESTINATIONS, KINDS
+from mpwire.messages.plain import NAME, UEID
+from mpwire.secret import Secret
+from mpwire.shape import Field, Integer, ListOf, MapOf, Octets, OneOf
+
+FOLDER: Final = "vault"
+VAULT_VERSION: Final = 1
+VAULT_MAX_BYTES: Final = limits.SLOTS_MAX * (limits.SLOT_VALUE_MAX_BYTES + 512) + 4_096
+"""Every slot at its largest, local ones too, with framing."""
+_KEY_BYTES: Final = 32
+_NONCE_BYTES: Final = 12
+_TAG_BYTES: Final = 16
+_NAME: Final = re.compile("gen-[0-9]{6}")
+_TABLE: Final = "mpagent/vault/1"
+"""First item of the table's AAD; a slot's AAD begins with a byte string, so neither stands for the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class SealedSlot:
+    """One secret as it lies on disk."""
+
+    name: str
+    kind: str
+    destination: str
+    version: int
+    sealed: bytes
+    """Nonce, ciphertext and tag."""
+
+
+SEALED_SLOT = MapOf(
+    "sealed-slot",
+    SealedSlot,
+    Field(1, "name", NAME, "slot name"),
+    Field(2, "kind", OneOf(*KINDS), "how the value was made"),
+    Field(3, "destination", OneOf(*DESTINATIONS), "where it goes"),
+    Field(4, "version", Integer(), "rises with every new value"),
+    Field(5, "sealed", Octets(_NONCE_BYTES + _TAG_BYTES, limits.SLOT_VALUE_MAX_BYTES + 28), "nonce || AES-256-GCM"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """Every secret of the device at one time."""
+
+    ueid: bytes
+    number: int
+    key: bytes
+    """The data encryption key as the board's sealer wrapped it."""
+    slots: tuple[SealedSlot, ...]
+    tag: bytes
+
+
+GENERATION = MapOf(
+    "vault",
+    Generation,
+    Field(1, "ueid", UEID, "the chip"),
+    Field(2, "number", Integer(), "generation"),
+    Field(3, "key", Octets(1, 1_024), "sealed data encryption key"),
+    Field(4, "slots", ListOf(SEALED_SLOT, limits.SLOTS_MAX), "slots"),
+    Field(5, "tag", Octets(_NONCE_BYTES + _TAG_BYTES), "nonce || tag over the table"),
+    constants={0: VAULT_VERSION},
+)
+
+
+class Vault:
+    """The secrets of one board."""
+
+    def __init__(self, disk: Disk, sealer: Sealer, counter: Counter | None, random: Callable[[int], bytes]) -> None:
+        self._disk = disk
+        self._sealer = sealer
+        self._counter = counter
+        self._random = random
+
+    @property
+    def rollback(self) -> str:
+        """What guards against a restored older disk, as receipts print it; "none" where the board has no counter."""
+        return self._counter.kind if self._counter is not None else "none"
+
+    def write(self, ueid: bytes, slots: Sequence[VaultSlot], above: int) -> int:
+        """Store a generation above `above`, read all of it back through the chip, then raise the counter.
+
+        Returns its number, which the caller's record has to name next. A cut anywhere leaves generation `above` as
+        it was; called again it writes anew. What does not come back as stored is a broken disk or chip, no tampering:
+        StorageBroke or HardwareGone.
+        """
+        number = max(above, self._counter.read() if self._counter is not None else 0) + 1
+        key = Secret(self._random(_KEY_BYTES))
+        sealed = tuple(_seal(key, self._random(_NONCE_BYTES), ueid, one) for one in slots)
+        blob = self._sealer.seal(key)
+        draft = Generation(ueid, number, blob, sealed, b"")
+        tag = _encrypt(key, self._random(_NONCE_BYTES), b"", _table_aad(draft))
+        self._disk.write(_file(number), GENERATION.encode(Generation(ueid, number, blob, sealed, tag)))
+        self._check_back(ueid, number, tuple(slots))
+        if self._counter is not None:
+            self._counter.raise_to(number)
+        return number
+
+    def read(self, ueid: bytes, generation: int) -> tuple[VaultSlot, ...]:
+        """Every slot, unsealed by the chip now.
+
+        Raises Tampered when the generation is gone, damaged (then set aside), altered or older than the counter
+        says, and NotMine when it is whole and this chip in this life cycle did not seal it.
+        """
+        if self._counter is not None and self._counter.read() != generation:
+            raise Tampered(f"vault generation {generation} is not the one the board's {self._counter.kind} names")
+        return self._open(ueid, generation)
+
+    def find_latest(self) -> int:
+        """Number of the newest whole generation on disk, 0 for none: for a record that was lost (promise P7)."""
+        numbers = [int(name[4:]) for name in self._disk.names(FOLDER) if _NAME.fullmatch(name)]
+        for number in sorted(numbers, reverse=True):
+            try:
+                if load_generation(self._disk, number) is not None:
+                    return number
+            except Damaged:
+                continue
+        return 0
+
+    def discard_others(self, generation: int) -> None:
+        """Remove every generation but this one. Only after the record that names it is durable."""
+        keep = _file(generation)
+        for name in self._disk.names(FOLDER):
+            file = f"{FOLDER}/{name}"
+            if file != keep and ".damaged-" not in name:
+                self._disk.remove(file)
+
+    def _check_back(self, ueid: bytes, number: int, stored: tuple[VaultSlot, ...]) -> None:
+        try:
+            found = self._open(ueid, number)
+        except NotMine as error:
+            raise HardwareGone("the sealer does not open what it has just sealed", detail=error.detail) from error
+        except Tampered as error:
+            raise StorageBroke(f"the disk does not give back what was just stored: {error}") from error
+        if found != stored:
+            raise StorageBroke("the disk gives back something other than what was just stored")
+
+    def _open(self, ueid: bytes, number: int) -> tuple[VaultSlot, ...]:
+        found = self._load(number)
+        if found.ueid != ueid or found.number != number:
+            raise self._tampered(number, "it belongs to another board or generation")
+        key = self._sealer.unseal(found.key)
+        try:
+            _decrypt(key, found.tag, _table_aad(found))
+            return tuple(_unseal(key, ueid, one) for one in found.slots)
+        except NotMine:
+            raise self._tampered(number, "a slot does not open under its key") from None
+
+    def _load(self, number: int) -> Generation:
+        try:
+            found = load_generation(self._disk, number)
+        except Damaged as damage:
+            raise self._tampered(number, str(damage)) from damage
+        if found is None:
+            raise Tampered(f"vault generation {number} is gone from {self._disk.folder / FOLDER}")
+        return found
+
+    def _tampered(self, number: int, why: str) -> Tampered:
+        kept = self._disk.set_aside(_file(number))
+        return Tampered(f"vault generation {number}: {why}; set aside as {kept}")
+
+
+def load_generation(disk: Disk, number: int) -> Generation | None:
+    """What lies on disk, still sealed; None when it is not there. Raises Damaged. Needs no chip and no cipher."""
+    raw = disk.read(_file(number), VAULT_MAX_BYTES)
+    if raw is None:
+        return None
+    try:
+        return GENERATION.decode(raw, VAULT_MAX_BYTES)
+    except Malformed as error:
+        raise Damaged(f"{disk.folder / _file(number)} is damaged: {error}") from error
+
+
+def _file(number: int) -> str:
+    return f"{FOLDER}/gen-{number:06d}"
+
+
+def _slot_aad(ueid: bytes, slot: VaultSlot | SealedSlot) -> bytes:
+    return encode([ueid, slot.name, slot.version, slot.destination, slot.kind])
+
+
+def _table_aad(table: Generation) -> bytes:
+    return encode([_TABLE, table.ueid, table.number, table.key, [SEALED_SLOT.write(one) for one in table.slots]])
+
+
+def _seal(key: Secret, nonce: bytes, ueid: bytes, slot: VaultSlot) -> SealedSlot:
+    sealed = _encrypt(key, nonce, slot.value.reveal(), _slot_aad(ueid, slot))
+    return SealedSlot(slot.name, slot.kind, slot.destination, slot.version, sealed)
+
+
+def _unseal(key: Secret, ueid: bytes, slot: SealedSlot) -> VaultSlot:
+    value = _decrypt(key, slot.sealed, _slot_aad(ueid, slot))
+    return VaultSlot(slot.name, slot.kind, slot.destination, slot.version, value)
+
+
+def _encrypt(key: Secret, nonce: bytes, plain: bytes, aad: bytes) -> bytes:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # not needed by `status`
+
+    return nonce + AESGCM(key.reveal()).encrypt(nonce, plain, aad)
+
+
+def _decrypt(key: Secret, sealed: bytes, aad: bytes) -> Secret:
+    """Raises NotMine for what this key did not encrypt."""
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    try:
+        return Secret(AESGCM(key.reveal()).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], aad))
+    except InvalidTag:
+        raise NotMine("not encrypted under this key") from None
