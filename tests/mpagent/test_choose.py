@@ -30,7 +30,7 @@ def test_lists_hold_what_the_documents_name() -> None:
 @pytest.mark.parametrize("field", ["attest", "seal", "keys", "soc"])
 def test_unknown_backend_stops_and_names_the_known_ones(tmp_path: Path, field: str) -> None:
     make_board(tmp_path / "board", BoardPlan(closed=True))
-    choice = replace(SIM, **{field: "plain"})
+    choice = replace(SIM, **{field: "plain"})  # type: ignore[arg-type]  # every field named above is a str
     with (
         pytest.raises(ConfigWrong, match=f"{field} = 'plain' is not one of: "),
         open_board(choice, tmp_path, MemoryShelf()),

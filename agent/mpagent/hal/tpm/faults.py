@@ -8,10 +8,6 @@ from typing import Final
 from mpagent.errors import HardwareBusy, HardwareGone, HardwareLockout
 from mpwire.errors import MpError
 
-INTEGRITY: Final = 0x09F
-"""A wrapped object or credential whose HMAC does not verify: made by another TPM, or damaged."""
-ECC_POINT: Final = 0x0A7
-"""A point that is not on the curve."""
 HANDLE: Final = 0x08B
 """A handle of this number does not exist."""
 NV_UNINITIALIZED: Final = 0x14A
