@@ -24,7 +24,7 @@ ALARMS_PER_UNIT: Final = 16
 
 CloseReceipt: TypeAlias = Callable[[int, Sequence[bytes], bytes, bytes], bytes]
 """(index, inclusion path, entry, signed head) to the Closed."""
-Outcome: TypeAlias = "bytes | Exception"
+Outcome: TypeAlias = bytes | Exception
 
 
 @dataclass(frozen=True, slots=True)
