@@ -55,8 +55,12 @@ def _make_credential(hello: Hello, stem: bytes, authority: Authority) -> Credent
 
 
 def derive_credential_secret(nonce: bytes, attester_id: bytes, authority: Authority) -> Secret:
-    """HMAC of the nonce's public parts, AK Name and EK Name: 32 bytes, nothing stored."""
-    return authority.derive(labels.CREDENTIAL_SECRET, nonce[:28] + attester_id)
+    """HMAC of the nonce's public parts, EK Name and AK Name: 32 bytes, nothing stored.
+
+    The key is asked for once a key epoch, so a flood of Hellos costs no operation of a token (promise P5).
+    """
+    key = authority.derive(labels.CREDENTIAL_SECRET, nonce[16:20])
+    return Secret(hmac.digest(key.reveal(), nonce[:28] + attester_id, "sha256"))
 
 
 def check_challenge(raw: bytes, challenge: Challenge, authority: Authority, now: int) -> None:
