@@ -15,7 +15,7 @@ from mpagent.hal.ports import Board
 from mpagent.image import Image
 from mpagent.journal import Journal
 from mpagent.latch import Latch
-from mpagent.link import HttpsLink, Route
+from mpagent.link import Route
 from mpagent.record import Record
 from mpagent.settings import Settings, read_settings
 from mpagent.shelf import DiskShelf
@@ -78,27 +78,12 @@ class Device:
         """The secrets, under this board's sealer."""
         return Vault(self.disk, board.sealer, board.counter, os.urandom)
 
-    def link(self, record: Record, clock: Callable[[], float]) -> "HttpsLink | Unset":
-        """The line to the issuer, or one that says what is missing when it is needed."""
+    def route(self, record: Record) -> Route:
+        """Where the issuer is, and the time its certificates are held against. Raises ConfigWrong without a server."""
         settings, image = self.settings, self.image
         if settings.server is None:
-            return Unset(self.places.settings)
-        now = max(image.build_time, record.time_floor)
-        return HttpsLink(Route(settings.server, image.tls_roots, now, settings.proxy), clock)
-
-
-@dataclass(frozen=True, slots=True)
-class Unset:
-    """A Link without an address: a provisioned board needs none."""
-
-    settings: Path
-
-    def ask(self, outbox: bytes) -> bytes:
-        """Raises ConfigWrong."""
-        raise ConfigWrong(f'{self.settings}: no server is set; write server = "https://HOST:PORT"')
-
-    def close(self) -> None:
-        """Nothing is open."""
+            raise ConfigWrong(f'{self.places.settings}: no server is set; write server = "https://HOST:PORT"')
+        return Route(settings.server, image.tls_roots, max(image.build_time, record.time_floor), settings.proxy)
 
 
 def read_device(root: Path) -> Device:

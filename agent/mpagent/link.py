@@ -53,8 +53,9 @@ class Route:
 class HttpsLink:
     """One TLS connection, kept for the whole enrollment."""
 
-    def __init__(self, route: Route, clock: Callable[[], float]) -> None:
-        self._route = route
+    def __init__(self, find_route: Callable[[], Route], clock: Callable[[], float]) -> None:
+        """`find_route` is called for the first message: a provisioned board needs no server."""
+        self._find_route = find_route
         self._clock = clock
         self._transport: Transport | None = None
 
@@ -63,14 +64,14 @@ class HttpsLink:
         from mpagent import transport  # imports requests
 
         if self._transport is None:
-            self._transport = transport.Transport(self._route, self._clock)
+            self._transport = transport.Transport(self._find_route(), self._clock)
         try:
             with self._transport.post(registry.PATH, outbox) as response:
                 return _read_answer(response)
         except MpError:
             raise
         except Exception as error:
-            translated = transport.translate(error, self._route)
+            translated = transport.translate(error, self._transport.route)
             self.close()
             if translated is None:
                 raise

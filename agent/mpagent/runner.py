@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from mpagent.belonging import check_chip
 from mpagent.enrollment import STORY, Tools
-from mpagent.errors import ForeignDisk, Pending, Tampered
+from mpagent.errors import Pending, Tampered
 from mpagent.latch import Latch
 from mpagent.link import Link
-from mpagent.proof import name_board
 from mpagent.record import Record, Stage
 from mpwire.errors import MpError, Retry
 
@@ -54,7 +54,7 @@ def run(parts: Parts) -> Record:
 
 def _run(parts: Parts) -> Record:
     record, tools = parts.journal.load(), parts.tools
-    check_chip(record, tools)
+    check_chip(record, tools.board)
     _discard(parts, record)  # a cut may have come between the record and this
     unsealed_now = record.stage not in (Stage.KEPT, Stage.DONE)
     while record.stage is not Stage.DONE:
@@ -65,12 +65,6 @@ def _run(parts: Parts) -> Record:
     if not unsealed_now:
         confirm(record, tools)
     return record
-
-
-def check_chip(record: Record, tools: Tools) -> None:
-    """Raises ForeignDisk when the record names another chip than the one under us (design promise P12)."""
-    if record.ueid is not None and record.ueid != name_board(tools.board):
-        raise ForeignDisk("this disk belongs to another board: its record names another chip")
 
 
 def confirm(record: Record, tools: Tools) -> None:

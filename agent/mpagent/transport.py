@@ -12,7 +12,9 @@ import socket
 import ssl
 import warnings
 from collections.abc import Callable
+from http.client import HTTPConnection, HTTPException
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import requests
 import requests.exceptions
@@ -22,7 +24,7 @@ from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPSConnectionPool
 from urllib3.exceptions import HTTPError, NameResolutionError, SystemTimeWarning
 
-from mpagent.errors import NoServer
+from mpagent.errors import ConfigWrong, NoServer
 from mpagent.link import Route
 from mpwire import registry
 from mpwire.errors import MpError, Unauthentic
@@ -65,7 +67,10 @@ def _make_context(route: Route, clock: Callable[[], float]) -> _Context:
     context = _Context(ssl.PROTOCOL_TLS_CLIENT)  # demands a certificate and checks the host's name
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_flags |= ssl.VerifyFlags(NO_CHECK_TIME)
-    context.load_verify_locations(cadata="\n".join(route.tls_roots))
+    try:
+        context.load_verify_locations(cadata="\n".join(route.tls_roots))
+    except ssl.SSLError as error:
+        raise ConfigWrong("anchors.toml: a certificate of tls_roots cannot be read", detail=str(error)) from error
     context.clock, context.read_s, context.deadline, context.now = clock, route.read_s, None, route.now
     return context
 
@@ -129,7 +134,7 @@ class Transport:
     """A session of requests with everything taken away that looks at the environment."""
 
     def __init__(self, route: Route, clock: Callable[[], float]) -> None:
-        self._route = route
+        self.route = route
         self._context = _make_context(route, clock)
         self._session = requests.Session()
         self._session.trust_env = False
@@ -142,7 +147,7 @@ class Transport:
 
     def post(self, path: str, body: bytes) -> requests.Response:
         """The answer with its headers read and its body still on the line."""
-        route = self._route
+        route = self.route
         self._context.deadline = self._context.clock() + route.answer_s
         return self._session.post(
             route.server + path,
@@ -158,9 +163,27 @@ class Transport:
         self._session.close()
 
 
+def probe(route: Route, clock: Callable[[], float]) -> str:
+    """The TLS version of a connection that passed every check; says nothing on it. Raises NoServer, Unauthentic."""
+    server, proxy = urlsplit(route.server), urlsplit(route.proxy or "")
+    host, port = str(server.hostname), server.port or 443
+    line = HTTPConnection(proxy.hostname or host, proxy.port or port, timeout=route.connect_s)
+    if route.proxy is not None:
+        line.set_tunnel(host, port)
+    try:
+        line.connect()
+        with _make_context(route, clock).wrap_socket(line.sock, server_hostname=host) as sock:
+            check_chain(sock, route.now)
+            return str(sock.version())
+    except (OSError, HTTPException) as error:
+        raise translate(error, route) or error from error
+    finally:
+        line.close()
+
+
 def translate(error: Exception, route: Route) -> MpError | None:
     """Our words for what requests, urllib3, ssl and the sockets raise; None for what is none of these: a bug."""
-    if not isinstance(error, requests.exceptions.RequestException | HTTPError | OSError):
+    if not isinstance(error, requests.exceptions.RequestException | HTTPError | HTTPException | OSError):
         return None
     unverified = _find(error, ssl.SSLCertVerificationError)
     if unverified is not None:

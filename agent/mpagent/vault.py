@@ -91,11 +91,8 @@ class Vault:
         self._sealer = sealer
         self._counter = counter
         self._random = random
-
-    @property
-    def rollback(self) -> str:
+        self.rollback = "none" if counter is None else counter.kind
         """What guards against a restored older disk, as receipts print it; "none" where the board has no counter."""
-        return self._counter.kind if self._counter is not None else "none"
 
     def write(self, ueid: bytes, slots: Sequence[VaultSlot], above: int) -> int:
         """Store a generation above `above`, read all of it back through the chip, then raise the counter.

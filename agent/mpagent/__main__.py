@@ -1,0 +1,7 @@
+"""python -m mpagent."""
+
+import sys
+
+from mpagent.cli import main
+
+sys.exit(main())

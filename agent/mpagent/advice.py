@@ -1,0 +1,50 @@
+"""The next step, in words, for every failure we foresaw; printed after the failure itself."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from mpagent import errors
+from mpwire.errors import MpError, PeerBroke, Unauthentic
+
+_BY_CHECK: Final[Mapping[str, str]] = {
+    "over-quota": "the OEM raises the job's quota or opens another job",
+    "clone": "keep this board apart: its chip id is known with other device keys; the OEM decides",
+    "life-cycle": "close the part, reboot it, and enroll again",
+    "rework": "the OEM approves a rework of this board on the server",
+}
+"""By the name of the issuer's check; every other check has the advice of its class."""
+_BY_CLASS: Final[tuple[tuple[type[MpError], str], ...]] = (
+    (errors.ConfigWrong, "correct the file at the line named"),
+    (errors.Busy, "wait for that process to end, or stop it"),
+    (errors.NoServer, "bring the line up and run enroll again; nothing is lost"),
+    (errors.Pending, "run enroll again later; the same bytes will be said"),
+    (errors.RefusedForNow, "run enroll again later"),
+    (errors.Refused, "ask the OEM: the server's log names this run and the check"),
+    (errors.StorageFull, "make room or make the state partition writable, then run enroll again"),
+    (errors.StorageBroke, "check the flash and its file system; then run enroll again"),
+    (errors.ForeignDisk, "put this disk back to its board, or start with an empty state partition"),
+    (errors.NotMine, "this chip cannot open what lies here; rework on the server, then an empty state partition"),
+    (errors.Tampered, "keep the board apart; rework on the server, then an empty state partition"),
+    (errors.NotClosed, "close the part and reboot"),
+    (errors.HardwareBusy, "try again"),
+    (errors.HardwareLockout, "wait until the TPM's lockout ends; its owner can end it at once"),
+    (errors.HardwareGone, "run mpagent doctor"),
+    (Unauthentic, "check that the server and this image belong together"),
+    (PeerBroke, "check that server and image speak the same version, then run enroll again"),
+)
+"""The first class that fits."""
+
+
+def advise(error: MpError) -> str:
+    """One clause without a full stop; empty where the failure says all."""
+    if isinstance(error, errors.Refused) and error.check in _BY_CHECK:
+        return _BY_CHECK[error.check]
+    return next((advice for kind, advice in _BY_CLASS if isinstance(error, kind)), "")
+
+
+def say(error: MpError) -> str:
+    """What failed and what to do, on one line."""
+    advice = advise(error)
+    text = str(error)
+    stop = "" if text.endswith(("?", ".")) else "."
+    return f"{text}{stop} Next: {advice}" if advice else text

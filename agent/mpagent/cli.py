@@ -1,0 +1,111 @@
+"""The command line: one clear line for every failure, exit codes of sysexits.h, nothing heavy at start."""
+
+import os
+import signal
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Final, NoReturn
+
+from mpagent.commands import completion, doctor, enroll, evidence, inspect, secret, status
+from mpagent.version import VERSION
+from mpwire.errors import MpError
+
+COMMANDS: Final[dict[str, ModuleType]] = {
+    "enroll": enroll,
+    "status": status,
+    "doctor": doctor,
+    "secret": secret,
+    "evidence": evidence,
+    "inspect": inspect,
+    "completion": completion,
+}
+EX_USAGE: Final = 64
+EX_SOFTWARE: Final = 70
+
+
+class Stopped(BaseException):
+    """SIGTERM came; nothing but clean-up runs any more."""
+
+
+class _Parser(ArgumentParser):
+    """Says what is wrong on one line and ends with EX_USAGE, where argparse would say 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EX_USAGE, f"mpagent: {message}; see {self.prog} --help\n")
+
+
+def make_parser() -> ArgumentParser:
+    """The whole command line."""
+    parser = _Parser(prog="mpagent", description="Prove this board to its OEM, receive its secrets, seal them.")
+    parser.add_argument("--version", action="version", version=f"mpagent {VERSION}")
+    parser.add_argument("--root", type=Path, default=Path("/"), metavar="DIR", help="where usr, etc and var are (/)")
+    parser.add_argument("--debug", action="store_true", help="print the local detail of a failure too")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        one = commands.add_parser(name, help=module.ABOUT, description=module.__doc__)
+        module.configure(one)
+    parser.set_defaults(parser=parser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; after a signal, end by that signal once all is cleaned up."""
+    signal.signal(signal.SIGTERM, _stop)
+    arguments = make_parser().parse_args(argv)
+    try:
+        code: int = COMMANDS[arguments.command].run(arguments)
+        return code
+    except MpError as error:
+        return _report(error, arguments)
+    except KeyboardInterrupt:
+        return _end_by(signal.SIGINT)
+    except Stopped:
+        return _end_by(signal.SIGTERM)
+    except Exception as error:
+        return _report_bug(error, arguments)
+
+
+def _report(error: MpError, arguments: Namespace) -> int:
+    from mpagent.advice import say
+
+    _complain(f"mpagent: {say(error)}")
+    if arguments.debug and error.detail:
+        _complain(f"mpagent: detail: {error.detail}")
+    return error.exit_code
+
+
+def _report_bug(error: Exception, arguments: Namespace) -> int:
+    """The text of a bug may hold anything, a secret too: without --debug only its kind and place are shown."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = "" if place is None else f" at {Path(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}"
+    _complain(f"mpagent: a bug in mpagent: {type(error).__name__}{where}. Next: report it; --debug shows more")
+    if arguments.debug:
+        import traceback
+
+        traceback.print_exception(error)
+    return EX_SOFTWARE
+
+
+def _complain(line: str) -> None:
+    try:
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+    except OSError:
+        return  # nobody listens; the exit code still tells
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise Stopped
+
+
+def _end_by(number: signal.Signals) -> int:
+    """Die by the signal, so that shells and systemd see a stop and no failure (130 and 143 in a shell)."""
+    _complain(f"mpagent: stopped by {number.name}; the next start goes on from here")
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    return 128 + number

@@ -1,0 +1,1 @@
+"""One module a command: ABOUT, configure(parser) and run(arguments) -> exit code. Nothing heavy at import."""

@@ -1,0 +1,30 @@
+"""mpagent doctor: one line for each ability, with the cause and the next step."""
+
+from argparse import ArgumentParser, Namespace
+
+ABOUT = "say for each ability of this board whether it works, why not, and what to do"
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Options of this command."""
+    parser.add_argument("--json", action="store_true", help="print one JSON array")
+
+
+def run(arguments: Namespace) -> int:
+    """The exit code of the first failure, 0 when there is none."""
+    from dataclasses import asdict
+
+    from mpagent.checkup import examine
+    from mpagent.compose import read_device
+    from mpagent.guard import guard
+    from mpagent.output import put_json, put_line
+
+    guarded = guard()
+    findings = []
+    for one in examine(read_device(arguments.root), guarded):
+        findings.append(one)
+        if not arguments.json:
+            put_line(f"{one.state:<5} {one.ability:<14} {one.text}")
+    if arguments.json:
+        put_json([asdict(one) for one in findings])
+    return next((one.exit_code for one in findings if one.exit_code), 0)

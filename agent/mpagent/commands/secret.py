@@ -1,0 +1,88 @@
+"""mpagent secret: the way out for one secret, unsealed by this chip at this moment."""
+
+import sys
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
+
+from mpwire.errors import MpError
+
+if TYPE_CHECKING:
+    from mpagent.compose import Device
+    from mpwire.secret import Secret
+
+ABOUT = "list the secrets of this board, or get one"
+
+
+def configure(parser: ArgumentParser) -> None:
+    """Options of this command."""
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs.add_parser("list", help="names, kinds and versions; unseals nothing").add_argument(
+        "--json", action="store_true", help="print one JSON array"
+    )
+    get = verbs.add_parser("get", help="write one secret to standard output, byte for byte")
+    get.add_argument("name", metavar="NAME")
+    get.add_argument("--hex", action="store_true", help="hexadecimal digits and a line end; allowed on a terminal")
+
+
+def run(arguments: Namespace) -> int:
+    """Nothing is written to standard output unless the whole secret was unsealed."""
+    from mpagent.compose import read_device
+
+    device = read_device(arguments.root)
+    if arguments.verb == "list":
+        _list(device, as_json=arguments.json)
+    else:
+        _get(device, arguments.name, as_hex=arguments.hex)
+    return 0
+
+
+def _list(device: "Device", as_json: bool) -> None:
+    from mpagent.output import put_json, put_line
+    from mpagent.report import list_slots
+
+    record, _ = device.journal(lambda _text: None).peek()
+    slots = list_slots(device.disk, record.generation)
+    if as_json:
+        put_json(slots)
+        return
+    for one in slots:
+        put_line(f"{one['name']:<24} {one['kind']:<12} {one['destination']:<11} version {one['version']}")
+
+
+def _get(device: "Device", name: str, as_hex: bool) -> None:
+    from mpagent.guard import guard
+    from mpagent.output import put_bytes
+
+    if not as_hex and sys.stdout.isatty():
+        raise Unasked("standard output is a terminal: a secret is not shown there; use --hex, or a pipe")
+    guard()
+    value = _unseal(device, name)
+    put_bytes(value.reveal().hex().encode() + b"\n" if as_hex else value.reveal())
+
+
+def _unseal(device: "Device", name: str) -> "Secret":
+    from mpagent.belonging import check_chip
+    from mpagent.errors import Tampered
+    from mpagent.record import Stage
+
+    device.latch.check()
+    record, _ = device.journal(lambda _text: None).peek()
+    if record.stage not in (Stage.KEPT, Stage.DONE) or record.ueid is None:
+        raise Unasked("this board holds no secrets yet: run mpagent enroll")
+    with device.open_board() as board:
+        check_chip(record, board)
+        try:
+            slots = device.vault(board).read(record.ueid, record.generation)
+        except Tampered as why:
+            device.latch.close(why)
+            raise
+    found = next((one.value for one in slots if one.name == name), None)
+    if found is None:
+        raise Unasked(f"no secret {name!r} here; there are: {', '.join(sorted(one.name for one in slots))}")
+    return found
+
+
+class Unasked(MpError):
+    """The command asks for what is not there or not allowed to be shown so."""
+
+    exit_code = 64

@@ -1,0 +1,34 @@
+"""What can be said of a board from its state partition alone: no chip, no network, nothing changed."""
+
+from typing import Any
+
+from mpagent.durable import Damaged, Disk
+from mpagent.record import Record
+from mpagent.vault import load_generation
+from mpwire.limits import CLOSED_MAX_BYTES
+from mpwire.messages.plain import CLOSED
+
+
+def describe_record(record: Record) -> dict[str, Any]:
+    """The record's public part."""
+    closed = None if record.closed is None else CLOSED.decode(record.closed, CLOSED_MAX_BYTES)
+    return {
+        "stage": record.stage.value,
+        "ueid": None if record.ueid is None else record.ueid.hex(),
+        "job": record.job,
+        "ledger_index": None if closed is None else closed.index,
+    }
+
+
+def list_slots(disk: Disk, generation: int) -> list[dict[str, Any]]:
+    """Name, kind, destination and version of every slot, still sealed. Empty where the generation is not readable."""
+    try:
+        found = load_generation(disk, generation) if generation else None
+    except Damaged:
+        return []
+    if found is None:
+        return []
+    return [
+        {"name": one.name, "kind": one.kind, "destination": one.destination, "version": one.version}
+        for one in found.slots
+    ]
