@@ -86,10 +86,13 @@ class SqlCatalogue:
 
 
 def read_products(connection: Connection) -> dict[str, Product]:
-    """The newest version of every product."""
-    rows = connection.execute(
-        "SELECT body FROM products AS one"
-        " WHERE version = (SELECT max(version) FROM products AS other WHERE other.name = one.name)"
+    """The newest version of every product, by name."""
+    return {name: read_product(body) for name, body in newest_bodies(connection)}
+
+
+def newest_bodies(connection: Connection) -> list[tuple[str, str]]:
+    """Name and text of every product as last added."""
+    return connection.execute(
+        "SELECT name, body FROM products AS one"
+        " WHERE version = (SELECT max(version) FROM products AS other WHERE other.name = one.name) ORDER BY name"
     ).fetchall()
-    products = [read_product(body) for (body,) in rows]
-    return {product.name: product for product in products}

@@ -1,0 +1,64 @@
+"""anchors.toml for a product's provisioning image: which roots it trusts, what it asks for, which chips it may use."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+
+from mpissuer.policy import Product
+from mpserver.certificates import EPOCH_FIRST
+from mpserver.keystore import ROOT, STANDBY
+from mpserver.roots import read_root_points
+from mpserver.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class BoardLists:
+    """The [board] table: backends in the order they are tried."""
+
+    attest: str
+    seal: str
+    keys: str
+    soc: str
+    tpm_tcti: str | None = None
+    sim_chip: str | None = None
+
+
+def write_anchors(state: State, product: Product, board: BoardLists, software: Mapping[str, str | None]) -> str:
+    """The file's text. The build time is now: an image believes no earlier moment."""
+    certificates = [state.keystore.read_public(f"{one}.crt").decode("ascii") for one in (ROOT, STANDBY)]
+    points = [one.hex() for one in read_root_points(state.keystore)]
+    lines = [
+        f"realm = {_quote(state.realm)}",
+        f"product = {_quote(product.name)}",
+        f"roots = {_list(points)}",
+        f"tls_roots = {_list(certificates)}",
+        f"build_time = {state.clock.now()}",
+        f"allow_open = {'true' if product.life_cycle == 'any' else 'false'}",
+        f"mp_key_ids = {_list(one.hex() for one in product.mp_keys)}",
+        f"epoch = {EPOCH_FIRST}",
+        *_given(software),
+        "",
+        "[board]",
+        *_given(asdict(board)),
+    ]
+    for slot in product.slots:
+        lines += ["", "[[slot]]", f"name = {_quote(slot.name)}", f"kind = {_quote(slot.kind)}"]
+        lines += [f"destination = {_quote(slot.destination)}", *_length(slot.kind, slot.length)]
+    return "\n".join(lines) + "\n"
+
+
+def _length(kind: str, length: int) -> list[str]:
+    return [f"length = {length}"] if kind == "local" else []
+
+
+def _given(values: Mapping[str, str | None]) -> list[str]:
+    return [f"{name} = {_quote(value)}" for name, value in values.items() if value is not None]
+
+
+def _list(values: Iterable[str]) -> str:
+    return "[" + ", ".join(map(_quote, values)) + "]"
+
+
+def _quote(text: str) -> str:
+    # A JSON string is a TOML basic string, as long as it escapes DEL too (TOML 1.0, section String).
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

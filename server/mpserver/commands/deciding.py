@@ -1,0 +1,262 @@
+"""mpserver product, key, job: what the OEM decides before a line starts."""
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from mpissuer.policy import read_product
+from mpissuer.ports import RegisteredKey
+from mpserver.anchors import BoardLists, write_anchors
+from mpserver.errors import NeedsPerson, Usage
+from mpserver.office import JobPlan, Office
+from mpserver.output import Shown
+from mpserver.state import Places, open_ledger, open_state
+from mpserver.store.reading import newest_bodies
+
+Verbs = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def add_product(parser: argparse.ArgumentParser) -> None:
+    """Verbs."""
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    add = verbs.add_parser("add", help="a product file (TOML); a second time it is the next version")
+    add.add_argument("file", type=Path)
+    add.set_defaults(run=product_add)
+    show = verbs.add_parser("show", help="all products, or one product's file")
+    show.add_argument("name", nargs="?")
+    show.set_defaults(run=product_show)
+    anchors = verbs.add_parser("anchors", help="print anchors.toml for this product's provisioning image")
+    anchors.add_argument("name")
+    for option, default in (("attest", "sim"), ("seal", "sim"), ("keys", "software"), ("soc", "sim")):
+        anchors.add_argument(f"--{option}", default=default, metavar="BACKEND", help="default %(default)s")
+    for option in ("tpm-tcti", "sim-chip", "swname", "swversion", "oemid"):
+        anchors.add_argument(f"--{option}", metavar="TEXT")
+    anchors.set_defaults(run=product_anchors)
+
+
+def product_add(options: argparse.Namespace) -> Shown:
+    """Durable on return; a running server uses it a second later."""
+    text = read_text(options.file)
+    with_state = open_state(options.dir)
+    try:
+        product, version = Office(with_state).add_product(text)
+    finally:
+        with_state.close()
+    value = {"product": product.name, "version": version, "digest": product.digest.hex()}
+    return Shown(value, f"product {product.name} version {version} added")
+
+
+def product_show(options: argparse.Namespace) -> Shown:
+    """From the ledger alone."""
+    connection = open_ledger(Places(options.dir))
+    try:
+        bodies = dict(newest_bodies(connection))
+    finally:
+        connection.close()
+    if options.name is None:
+        rows = [_summarise(name, body) for name, body in bodies.items()]
+        return Shown(rows, "" if rows else "no products: mpserver product add FILE")
+    if options.name not in bodies:
+        raise NeedsPerson(f"there is no product {options.name}; `mpserver product show` lists all")
+    body = bodies[options.name]
+    return Shown({**_summarise(options.name, body), "file": body}, body)
+
+
+def product_anchors(options: argparse.Namespace) -> Shown:
+    """The trust a provisioning image carries."""
+    state = open_state(options.dir)
+    try:
+        bodies = dict(newest_bodies(state.connection))
+        if options.name not in bodies:
+            raise NeedsPerson(f"there is no product {options.name}; `mpserver product show` lists all")
+        lists = BoardLists(
+            attest=options.attest,
+            seal=options.seal,
+            keys=options.keys,
+            soc=options.soc,
+            tpm_tcti=options.tpm_tcti,
+            sim_chip=options.sim_chip,
+        )
+        software = {name: getattr(options, name) for name in ("swname", "swversion", "oemid")}
+        text = write_anchors(state, read_product(bodies[options.name]), lists, software)
+    finally:
+        state.close()
+    return Shown({"anchors": text}, text)
+
+
+def add_key(parser: argparse.ArgumentParser) -> None:
+    """Verbs."""
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    add = verbs.add_parser("import", help="register an attester key or an EK from a JSON file")
+    add.add_argument("file", type=Path)
+    add.set_defaults(run=key_import)
+    verbs.add_parser("list", help="registered keys; public keys are not printed").set_defaults(run=key_list)
+
+
+def key_import(options: argparse.Namespace) -> Shown:
+    """Twice the same is no error."""
+    key = read_key_record(read_text(options.file))
+    state = open_state(options.dir)
+    try:
+        is_new = Office(state).import_key(key)
+    finally:
+        state.close()
+    value = {"key_id": key.key_id.hex(), "kind": key.kind, "origin": key.origin, "new": is_new}
+    return Shown(value, f"key {key.key_id.hex()} ({key.origin}) {'registered' if is_new else 'was registered already'}")
+
+
+def key_list(options: argparse.Namespace) -> Shown:
+    """Not the public keys: one of a part used as secret must never be shown (design section 4)."""
+    connection = open_ledger(Places(options.dir))
+    try:
+        rows = connection.execute(
+            "SELECT key_id, kind, origin, mp_use, part FROM attester_keys ORDER BY kind, key_id"
+        ).fetchall()
+    finally:
+        connection.close()
+    value = [
+        dict(zip(("key_id", "kind", "origin", "mp_use", "part"), (row[0].hex(), *row[1:]), strict=True)) for row in rows
+    ]
+    return Shown(value, "" if value else "no keys: mpserver key import FILE")
+
+
+def read_key_record(text: str) -> RegisteredKey:
+    """A record of `mpsim mp-key`, or {"kind": "tpm", "ek_name": hex, "origin": ...}. Raises Usage naming the field."""
+    try:
+        record = json.loads(text)
+    except ValueError as error:
+        raise Usage(f"key file: not JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise Usage("key file: not one JSON object")
+    origin = record.get("origin")
+    if origin not in ("silicon", "simulated"):
+        raise Usage('key file: origin must be "silicon" or "simulated"')
+    if record.get("kind", "mp") == "tpm":
+        name = _hex(record, "ek_name", 34)
+        return RegisteredKey(key_id=name, kind="tpm", public_key=None, origin=origin)
+    public = _hex(record, "public_key", 64)
+    key_id = hashlib.sha256(public).digest()
+    if record.get("mp_key_id") not in (None, key_id.hex()):
+        raise Usage("key file: mp_key_id is not the SHA-256 of public_key")
+    mp_use = record.get("mp_use", "sign")
+    if mp_use not in ("sign", "secret"):
+        raise Usage('key file: mp_use must be "sign" or "secret"')
+    return RegisteredKey(key_id, "mp", b"\x04" + public, origin, mp_use, str(record.get("part", "")))
+
+
+def add_job(parser: argparse.ArgumentParser) -> None:
+    """Verbs."""
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    create = verbs.add_parser("create", help="a draft; nothing is granted under it yet")
+    create.add_argument("name")
+    create.add_argument("--product", required=True)
+    create.add_argument("--quota", required=True, type=_quota, help="distinct boards")
+    create.set_defaults(run=job_create)
+    for verb, text, run in (
+        ("approve", "open a draft (realm lab: one person)", job_approve),
+        ("end", "grant nothing more and destroy the job's key", job_end),
+        ("show", "one job", job_show),
+    ):
+        one = verbs.add_parser(verb, help=text)
+        one.add_argument("name")
+        one.set_defaults(run=run)
+    verbs.add_parser("list", help="all jobs").set_defaults(run=job_list)
+
+
+def job_create(options: argparse.Namespace) -> Shown:
+    """A draft."""
+    plan = JobPlan(options.name, options.product, options.quota)
+    return _change_job(options, lambda office: office.create_job(plan), f"next: mpserver job approve {options.name}")
+
+
+def job_approve(options: argparse.Namespace) -> Shown:
+    """Open."""
+    return _change_job(options, lambda office: office.approve_job(options.name), "boards of its product are served now")
+
+
+def job_end(options: argparse.Namespace) -> Shown:
+    """Ended."""
+    return _change_job(
+        options, lambda office: office.end_job(options.name), "its key is destroyed: its values are gone"
+    )
+
+
+def job_show(options: argparse.Namespace) -> Shown:
+    """One row."""
+    return Shown(_job_row(options, options.name))
+
+
+def job_list(options: argparse.Namespace) -> Shown:
+    """All rows."""
+    rows = _job_rows(options.dir)
+    return Shown(rows, "" if rows else "no jobs: mpserver job create NAME --product P --quota N")
+
+
+def _change_job(options: argparse.Namespace, change: Any, then: str) -> Shown:
+    state = open_state(options.dir)
+    try:
+        change(Office(state))
+    finally:
+        state.close()
+    row = _job_row(options, options.name)
+    return Shown(row, f"job {row['name']} is {row['state']}: {row['granted']} of {row['quota']} granted; {then}")
+
+
+def _job_row(options: argparse.Namespace, name: str) -> dict[str, Any]:
+    for row in _job_rows(options.dir):
+        if row["name"] == name:
+            return row
+    raise NeedsPerson(f"there is no job {name}; `mpserver job list` shows all")
+
+
+def _job_rows(directory: Path) -> list[dict[str, Any]]:
+    connection = open_ledger(Places(directory))
+    try:
+        rows = connection.execute(
+            "SELECT name, product, state, quota, granted, (SELECT count(*) FROM units WHERE units.job = jobs.name"
+            " AND units.state = 'provisioned') FROM jobs ORDER BY place"
+        ).fetchall()
+    finally:
+        connection.close()
+    titles = ("name", "product", "state", "quota", "granted", "provisioned")
+    return [dict(zip(titles, row, strict=True)) for row in rows]
+
+
+def _summarise(name: str, body: str) -> dict[str, Any]:
+    product = read_product(body)
+    return {
+        "name": name,
+        "attesters": list(product.attesters),
+        "grades": list(product.grades),
+        "life_cycle": product.life_cycle,
+        "slots": [slot.name for slot in product.slots],
+        "digest": product.digest.hex(),
+    }
+
+
+def read_text(path: Path) -> str:
+    """A file named on the command line. Raises Usage."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise Usage(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise Usage(f"{path} is not UTF-8 text: {error.reason}") from error
+
+
+def _hex(record: dict[str, Any], field: str, length: int) -> bytes:
+    try:
+        value = bytes.fromhex(str(record.get(field, "")))
+    except ValueError:
+        raise Usage(f"key file: {field} is not hexadecimal") from None
+    if len(value) != length:
+        raise Usage(f"key file: {field} needs {length} bytes, got {len(value)}")
+    return value
+
+
+def _quota(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise Usage(f"--quota {text}: 1 or more boards")
+    return int(text)

@@ -1,0 +1,134 @@
+"""mpserver doctor: one line for each thing that must hold before boards are served, with the next step."""
+
+import argparse
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from mpissuer.errors import NotNow
+from mpserver.certificates import DAY_S
+from mpserver.keystore import STANDBY
+from mpserver.output import Shown
+from mpserver.state import State, open_state
+from mpserver.store.database import explained
+from mpserver.store.reading import read_products
+from mpserver.store.sequencer import check_not_older
+from mpserver.store.tree import load_edge
+from mpwire.errors import MpError
+
+FREE_MIN_BYTES: Final = 256 * 1024 * 1024
+"""Some 100,000 boards' rows, and room for the WAL."""
+TROUBLE_EXIT: Final = 77
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One finding. `ok` None is worth knowing and stops nothing."""
+
+    name: str
+    ok: bool | None
+    said: str
+    then: str = ""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """No options."""
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> Shown:
+    """Exit 77 where a person has to act; 78, 65 or 74 where the state cannot even be opened."""
+    state = open_state(options.dir)
+    try:
+        with explained(state.places.ledger):
+            lines = [line for check in CHECKS for line in check(state)]
+    finally:
+        state.close()
+    value = [{"check": one.name, "ok": one.ok, "said": one.said, "next": one.then} for one in lines]
+    text = "\n".join(_as_text(one) for one in lines)
+    return Shown(value, text, exit_code=TROUBLE_EXIT if any(one.ok is False for one in lines) else 0)
+
+
+def _check_realm(state: State) -> Iterator[Line]:
+    note = "simulated parts may take part; keys lie in files" if state.realm == "lab" else ""
+    yield Line("realm", True, f"{state.realm} {note}".strip())
+
+
+def _check_file(state: State) -> Iterator[Line]:
+    found = state.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    yield Line("ledger-file", found == "ok", str(found), "" if found == "ok" else "restore the newest backup")
+
+
+def _check_head(state: State) -> Iterator[Line]:
+    try:
+        edge = load_edge(state.connection)
+        check_not_older(state.connection, edge, state.last_head, is_new=True)
+    except NotNow as error:
+        then = "no grants until this is resolved: restore the newest backup (mpserver ledger accept-gap says more)"
+        yield Line("ledger-head", False, f"recovery: {error.detail}", then)
+    except MpError as error:
+        yield Line("ledger-head", False, str(error), "mpserver ledger verify names the place")
+    else:
+        yield Line("ledger-head", True, f"{edge.size} entries, none missing against the head kept outside")
+
+
+def _check_certificates(state: State) -> Iterator[Line]:
+    for name, end in state.authority.ends().items():
+        days = (end - state.clock.now()) // DAY_S
+        then = "" if days > 0 else "restart the server: it renews its certificates"
+        yield Line(f"certificate-{name}", days > 0, f"{days} days left", then)
+
+
+def _check_standby(state: State) -> Iterator[Line]:
+    path = state.keystore.key_file(STANDBY)
+    if path.exists():
+        yield Line("standby-root", None, f"its private key still lies on this machine: {path}", "move it off line")
+    else:
+        yield Line("standby-root", True, "its private key is not here")
+
+
+def _check_room(state: State) -> Iterator[Line]:
+    free = shutil.disk_usage(state.places.directory).free
+    ok = free >= FREE_MIN_BYTES
+    yield Line("disk", ok, f"{free // 1024 // 1024} MiB free", "" if ok else "make room: a full disk stops every grant")
+
+
+def _check_clock(state: State) -> Iterator[Line]:
+    newest = state.connection.execute("SELECT max(granted_at) FROM units").fetchone()[0] or 0
+    ok = state.clock.now() >= newest
+    said = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(state.clock.now()))
+    yield Line("clock", ok, said, "" if ok else "the clock went back behind the newest grant: set it")
+
+
+def _check_jobs(state: State) -> Iterator[Line]:
+    rows = state.connection.execute("SELECT name, product, state, quota, granted FROM jobs ORDER BY place").fetchall()
+    products = read_products(state.connection)
+    serving = [row for row in rows if row[2] == "open"]
+    then = "" if serving else "mpserver job create, then mpserver job approve"
+    yield Line("jobs", bool(serving) or None, f"{len(serving)} open of {len(rows)}; {len(products)} products", then)
+    for name, _, status, _, _ in rows:
+        if status in ("open", "exhausted") and not state.keystore.has_job_key(name):
+            yield Line("job-key", False, f"job {name} has lost its key", "restore keys/jobs from the backup")
+        if status == "ended" and state.keystore.has_job_key(name):
+            yield Line("job-key", False, f"job {name} is ended, its key still stands", f"mpserver job end {name}")
+
+
+def _check_alarms(state: State) -> Iterator[Line]:
+    rows = state.connection.execute("SELECT kind, sum(count), max(last_at) FROM alarms GROUP BY kind").fetchall()
+    for kind, count, last in rows:
+        yield Line("alarm", None, f"{kind}: {count} times, last at {last}", "mpserver device list, device show UEID")
+    if not rows:
+        yield Line("alarms", True, "none")
+
+
+CHECKS: Final[tuple[Callable[[State], Iterator[Line]], ...]] = (
+    *(_check_realm, _check_file, _check_head, _check_certificates, _check_standby),
+    *(_check_room, _check_clock, _check_jobs, _check_alarms),
+)
+
+
+def _as_text(line: Line) -> str:
+    sign = {True: "ok  ", False: "FAIL", None: "note"}[line.ok]
+    return f"{sign} {line.name}: {line.said}" + (f"; next: {line.then}" if line.then else "")

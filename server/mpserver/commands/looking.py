@@ -1,0 +1,190 @@
+"""mpserver device, ledger, inspect: what happened."""
+
+import argparse
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mpserver.errors import NeedsPerson, StateBroke, Usage
+from mpserver.keystore import Keystore
+from mpserver.output import Shown
+from mpserver.roots import read_root_points
+from mpserver.state import Places, open_ledger
+from mpserver.store.audit import ENTRY_MAX_BYTES, verify_ledger
+from mpserver.store.books import find_unit
+from mpserver.store.database import explained, read_fact
+from mpserver.store.lasthead import LastHeadFile
+from mpwire.errors import Malformed
+from mpwire.inspection import describe_message, inspect_message
+from mpwire.limits import CLOSED_MAX_BYTES, MESSAGE_MAX_BYTES
+from mpwire.messages.issuer import ENTRY
+from mpwire.messages.plain import CLOSED
+
+PAGE = 50
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Verbs."""
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs.add_parser("list", help="every board that was granted something").set_defaults(run=device_list)
+    show = verbs.add_parser("show", help="one board, with alarms about it")
+    show.add_argument("ueid", help="66 hex digits, or the first of them")
+    show.set_defaults(run=device_show)
+
+
+def device_list(options: argparse.Namespace) -> Shown:
+    """In the order of their first Grant."""
+    with _reading(options.dir) as reading:
+        rows = reading.execute(
+            "SELECT ueid, product, job, state, attester, grade, closed FROM units ORDER BY granted_at, ueid"
+        ).fetchall()
+    value = [_unit_row(*row) for row in rows]
+    return Shown(value, "" if value else "no boards yet")
+
+
+def device_show(options: argparse.Namespace) -> Shown:
+    """Without any value: those are wrapped, and no command opens them."""
+    with _reading(options.dir) as reading:
+        rows = reading.execute("SELECT ueid FROM units").fetchall()
+        matching = [ueid for (ueid,) in rows if ueid.hex().startswith(options.ueid.lower())]
+        if len(matching) != 1:
+            raise NeedsPerson(f"{len(matching)} boards begin with {options.ueid}; `mpserver device list` shows all")
+        unit = find_unit(reading, matching[0])
+        assert unit is not None  # it was there in the line above, and boards are never deleted
+        slots = reading.execute(
+            "SELECT slot, max(version) FROM slot_values WHERE ueid = ? GROUP BY slot", (unit.ueid,)
+        ).fetchall()
+        alarms = reading.execute(
+            "SELECT kind, count, last_at, detail FROM alarms WHERE ueid = ? ORDER BY first_at", (unit.ueid,)
+        ).fetchall()
+        grants = reading.execute("SELECT count(*) FROM grants WHERE ueid = ?", (unit.ueid,)).fetchone()[0]
+    row = _unit_row(unit.ueid, unit.product, unit.job, unit.state, unit.attester, unit.grade, unit.closed)
+    value = {
+        **row,
+        "hardware_ids": {kind: one.hex() for kind, one in unit.hardware_ids.items()},
+        "issuer_values": {slot: version for slot, version in slots},
+        "grants": grants,
+        "alarms": [dict(zip(("kind", "count", "last_at", "detail"), one, strict=True)) for one in alarms],
+    }
+    return Shown(value)
+
+
+def add_ledger(parser: argparse.ArgumentParser) -> None:
+    """Verbs."""
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs.add_parser(
+        "verify", help="walk the whole tree and compare it with heads, grants, units and jobs"
+    ).set_defaults(run=ledger_verify)
+    show = verbs.add_parser("show", help="entries, the newest by default")
+    show.add_argument("--from", dest="start", type=int, metavar="INDEX")
+    show.set_defaults(run=ledger_show)
+    gap = verbs.add_parser("accept-gap", help="after a restore: not in this version")
+    gap.set_defaults(run=ledger_accept_gap)
+
+
+def ledger_verify(options: argparse.Namespace) -> Shown:
+    """Exit 65 on damage, naming the first bad index."""
+    places = Places(options.dir)
+    with _reading(options.dir) as reading:
+        realm = read_fact(reading, "realm")
+        last = LastHeadFile(places.last_head).read()
+        reading.execute("BEGIN")  # one moment of a ledger that a server may be writing
+        found = verify_ledger(reading, read_root_points(Keystore(places.keys)), realm, last)
+    value = {
+        "verified": True,
+        "entries": found.entries,
+        "heads": found.heads,
+        "grants": found.grants,
+        "units": found.units,
+        "closed": found.closed,
+        "jobs": found.jobs,
+        "root": found.root.hex(),
+    }
+    text = (
+        f"ledger verified: {found.entries} entries under {found.heads} signed heads, root {found.root.hex()[:16]};\n"
+        f"{found.grants} grants and {found.closed} receipts stand in it; {found.units} units agree with"
+        f" {found.jobs} jobs and their quotas"
+    )
+    return Shown(value, text)
+
+
+def ledger_show(options: argparse.Namespace) -> Shown:
+    """At most PAGE entries."""
+    with _reading(options.dir) as reading:
+        size = reading.execute("SELECT coalesce(max(idx) + 1, 0) FROM entries").fetchone()[0]
+        start = max(0, size - PAGE) if options.start is None else options.start
+        rows = reading.execute(
+            "SELECT idx, body FROM entries WHERE idx >= ? ORDER BY idx LIMIT ?", (start, PAGE)
+        ).fetchall()
+    value = []
+    for index, body in rows:
+        entry = ENTRY.decode(body, ENTRY_MAX_BYTES)
+        ueid = entry.ueid.hex() if entry.ueid else None
+        value.append(
+            {
+                "index": index,
+                "kind": entry.kind,
+                "time": entry.time,
+                "subject": entry.subject,
+                "digest": entry.digest.hex(),
+                "ueid": ueid,
+            }
+        )
+    return Shown(value, "" if value else "no entries")
+
+
+def ledger_accept_gap(options: argparse.Namespace) -> Shown:
+    """Said so that nobody looks for it."""
+    raise NeedsPerson(
+        "accepting a gap takes two people with passkeys, which this version does not have:"
+        " restore the newest backup, or start a new issuer with `mpserver init` in another directory"
+    )
+
+
+def add_inspect(parser: argparse.ArgumentParser) -> None:
+    """Options."""
+    parser.add_argument("file", type=Path)
+    parser.set_defaults(run=inspect)
+
+
+def inspect(options: argparse.Namespace) -> Shown:
+    """Any message or signed object; nothing is verified but the shape."""
+    try:
+        with options.file.open("rb") as file:
+            raw = file.read(MESSAGE_MAX_BYTES + 1)
+    except OSError as error:
+        raise Usage(f"cannot read {options.file}: {error.strerror}") from error
+    if len(raw) > MESSAGE_MAX_BYTES:
+        raise Malformed(f"{options.file} is longer than any message ({MESSAGE_MAX_BYTES} bytes)")
+    return Shown(describe_message(raw), inspect_message(raw))
+
+
+def _unit_row(
+    ueid: bytes, product: str, job: str, state: str, attester: str, grade: str, closed: bytes | None
+) -> dict[str, Any]:
+    index = CLOSED.decode(closed, CLOSED_MAX_BYTES).index if closed is not None else None
+    return {
+        "ueid": ueid.hex(),
+        "product": product,
+        "job": job,
+        "state": state,
+        "attester": attester,
+        "grade": grade,
+        "ledger_index": index,
+    }
+
+
+@contextmanager
+def _reading(directory: Path) -> Iterator[sqlite3.Connection]:
+    """A connection for one command; SQLite's and the system's errors come out as ours."""
+    places = Places(directory)
+    connection = open_ledger(places)
+    try:
+        with explained(places.ledger):
+            yield connection
+    except OSError as error:
+        raise StateBroke(f"{error.filename}: {error.strerror}") from error
+    finally:
+        connection.close()

@@ -1,0 +1,50 @@
+"""What a command shows: one value for --json, and the same as lines for people."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mpserver.errors import StateBroke
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A command's result. `text` is what people read; "" makes it from the value."""
+
+    value: Any
+    text: str = ""
+    exit_code: int = 0
+
+
+def write_shown(shown: Shown, as_json: bool) -> None:
+    """To standard output, whole or not at all. Raises StateBroke: a result nobody could read is a failure."""
+    text = json.dumps(shown.value, ensure_ascii=False) if as_json else shown.text or _as_text(shown.value)
+    try:
+        sys.stdout.write(text.rstrip("\n") + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        raise StateBroke(f"cannot write the output: {error.strerror}") from error
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        width = max((len(str(name)) for name in value), default=0)
+        return "\n".join(f"{name:<{width}}  {_cell(one)}" for name, one in value.items())
+    if isinstance(value, Sequence) and value and isinstance(value[0], Mapping):
+        return _as_table(value)
+    return "none" if not value else str(value)
+
+
+def _as_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    titles = list(rows[0])
+    cells = [titles, *([_cell(row[title]) for title in titles] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(titles))]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
