@@ -29,7 +29,7 @@ def add_product(parser: argparse.ArgumentParser) -> None:
     show.set_defaults(run=product_show)
     anchors = verbs.add_parser("anchors", help="print anchors.toml for this product's provisioning image")
     anchors.add_argument("name")
-    for option, default in (("attest", "sim"), ("seal", "sim"), ("keys", "software"), ("soc", "sim")):
+    for option, default in (("attest", "sim"), ("seal", "sim"), ("keys", "sealed"), ("soc", "sim")):
         anchors.add_argument(f"--{option}", default=default, metavar="BACKEND", help="default %(default)s")
     for option in ("tpm-tcti", "sim-chip", "swname", "swversion", "oemid"):
         anchors.add_argument(f"--{option}", metavar="TEXT")
