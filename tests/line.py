@@ -4,7 +4,9 @@ What one says the other hears as bytes, so a test can stand between them. Nothin
 clock and the wire.
 """
 
+import copy
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -25,6 +27,7 @@ from mpissuer.enrollment import write_refusal
 from mpissuer.errors import NotNow
 from mpissuer.issuer import Issuer
 from mpissuer.policy import read_product
+from mpissuer.ports import Authority
 from mpserver.answering import make_answer
 from mpserver.authority import FileAuthority, make_keystore
 from mpserver.keystore import LAST_HEAD, Keystore
@@ -37,7 +40,7 @@ from mpsim.board import BoardPlan, make_board
 from mpsim.clock import SetClock
 from mpsim.swtpm import SoftTpm
 from mpwire import mp
-from mpwire.codec import decode
+from mpwire.codec import decode, encode
 from mpwire.errors import MpError
 
 STATIC_HEX = "c0ffee" * 8
@@ -98,8 +101,16 @@ class Line:
 class Oem:
     """An issuer with everything mpserver gives it, less HTTP."""
 
-    def __init__(self, folder: Path, *, quota: int = 4, product: str = PRODUCT, eks: tuple[bytes, ...] = ()) -> None:
-        self.folder, self.clock, self.quota = folder, SetClock(NOW), quota
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        quota: int = 4,
+        product: str = PRODUCT,
+        eks: tuple[bytes, ...] = (),
+        watch: Callable[[Authority], Authority] = lambda authority: authority,
+    ) -> None:
+        self.folder, self.clock, self.quota, self.watch = folder, SetClock(NOW), quota, watch
         self.log: list[str] = []
         folder.mkdir(mode=0o700)
         make_keystore(folder / "keys", "lab", (), NOW)
@@ -111,7 +122,7 @@ class Oem:
     def start(self) -> None:
         """A server process begins: everything is read from disk."""
         keystore = Keystore(self.folder / "keys")
-        self.authority = FileAuthority(keystore, "lab", self.clock)
+        self.authority = self.watch(FileAuthority(keystore, "lab", self.clock))
         self.connection = open_database(self.folder / "ledger.db")
         self.writing = open_database(self.folder / "ledger.db")
         last_head = LastHeadFile(self.folder / "keys" / LAST_HEAD)
@@ -129,6 +140,12 @@ class Oem:
         """The process ends and begins again."""
         self.stop()
         self.start()
+
+    def replica(self) -> "Oem":
+        """A second server process over the same ledger and keys; the caller stops it."""
+        other = copy.copy(self)
+        other.start()
+        return other
 
     def hear(self, raw: bytes) -> bytes:
         """What a device would read as the body of the answer. NotNow passes through: it has no body."""
@@ -157,6 +174,26 @@ class Oem:
     def granted(self) -> int:
         """Boards counted under the job."""
         return int(self.connection.execute("SELECT granted FROM jobs").fetchone()[0])
+
+    def state(self, *but: str) -> dict[str, list[tuple[object, ...]]]:
+        """Every row of every table, for a test that says nothing changed; tables in `but` are left out."""
+        tables = [str(name) for (name,) in self.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {table: self.rows(f"SELECT * FROM {table}") for table in tables if table not in but}
+
+    def alarms(self) -> list[tuple[object, ...]]:
+        """(kind, ueid, count) of every alarm kept."""
+        return self.rows("SELECT kind, ueid, count FROM alarms ORDER BY kind, ueid")
+
+    def secrets(self) -> list[bytes]:
+        """Every value that boards were given by the issuer, unwrapped; certificates are no secrets."""
+        found = self.rows(
+            "SELECT units.job, ueid, slot, version, wrapped FROM slot_values JOIN units USING (ueid)"
+            " WHERE slot != 'identity'"
+        )
+        return [
+            self.authority.unwrap(job, wrapped, encode([ueid, slot, version])).reveal()
+            for job, ueid, slot, version, wrapped in found
+        ]
 
     def dump(self) -> bytes:
         """Every byte of the ledger's files, to look for secrets in."""
@@ -274,6 +311,11 @@ class Device:
             slots = self.parts(board).tools.vault.read(record.ueid, record.generation)
         return {slot.name: slot.value.reveal() for slot in slots}
 
+    def kept(self) -> dict[str, bytes]:
+        """Every file of the state partition, for a test that says nothing changed."""
+        folder = self.disk.folder
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
     def disk_bytes(self) -> bytes:
         """Every byte of the state partition, to look for secrets in."""
         return b"".join(path.read_bytes() for path in sorted(self.disk.folder.rglob("*")) if path.is_file())
@@ -287,29 +329,32 @@ class Factory:
     oem: Oem
     stack: ExitStack
     made: int = 0
+    devices: list[Device] = field(default_factory=list)
 
-    def board(self, *, closed: bool = True, uid: bytes | None = None) -> Device:
-        """A board with a simulated i.MX8M Mini that attests by manufacturing protection."""
+    def board(self, *, closed: bool = True, uid: bytes | None = None, plan: BoardPlan | None = None) -> Device:
+        """A board with a simulated i.MX8M Mini, or the part of `plan`, that attests by manufacturing protection."""
         folder = self._next()
-        make_board(folder, BoardPlan(closed=closed, uid=uid))
+        make_board(folder, plan or BoardPlan(closed=closed, uid=uid))
         choice = BoardChoice("sim", "sim", "sealed", "sim", sim_chip=folder / "chip")
-        return Device(folder, Line(self.oem), self.oem.image, choice)
+        return self._add(Device(folder, Line(self.oem), self.oem.image, choice))
 
     def tpm_board(self, tpm: SoftTpm) -> Device:
         """A board whose i.MX8M does not attest; a real TPM 2.0 does, and holds its keys."""
         folder = self._next()
         make_board(folder, BoardPlan(closed=True))
         choice = BoardChoice("tpm", "tpm", "tpm", "sim", tpm_tcti=tpm.tcti, sim_chip=folder / "chip")
-        return Device(folder, Line(self.oem), self.oem.image, choice)
+        return self._add(Device(folder, Line(self.oem), self.oem.image, choice))
 
     def copy_chip(self, device: Device) -> Device:
         """A cloner's board: the same chip identity, an empty disk."""
-        import shutil
-
         folder = self._next()
         shutil.copytree(device.folder / "chip", folder / "chip")
         choice = replace(device.choice, sim_chip=folder / "chip")
-        return Device(folder, Line(self.oem), self.oem.image, choice)
+        return self._add(Device(folder, Line(self.oem), self.oem.image, choice))
+
+    def _add(self, device: Device) -> Device:
+        self.devices.append(device)
+        return device
 
     def _next(self) -> Path:
         self.made += 1
