@@ -1,0 +1,143 @@
+"""Typing errors in anchors.toml and mpagent.toml: file, line, and what was meant."""
+
+from pathlib import Path
+
+import pytest
+
+from mpagent.anchors import read_anchors
+from mpagent.errors import ConfigWrong
+from mpagent.settings import Settings, read_settings
+
+ANCHORS = '''# trust of this image
+realm = "lab"
+product = "camera"
+build_time = 1700000000
+roots = ["04{point}"]
+tls_roots = ["""
+-----BEGIN CERTIFICATE-----
+realm = not a key
+abcd=
+-----END CERTIFICATE-----
+"""]
+
+[board]
+attest = "sim"
+seal = "sim"
+keys = "sealed"
+soc = "sim"
+sim_chip = "../chip"
+
+[[slot]]
+name = "disk"
+kind = "local"
+
+[[slot]]
+name = "cloud"
+kind = "random"
+destination = "credential"
+length = 48
+'''.replace("{point}", "11" * 64)
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_whole_anchors_are_read(tmp_path: Path) -> None:
+    image, choice = read_anchors(write(tmp_path / "anchors.toml", ANCHORS))
+    assert (image.realm, image.product, image.build_time, image.allow_open) == ("lab", "camera", 1_700_000_000, False)
+    assert [(one.name, one.kind, one.destination, one.length) for one in image.slots] == [
+        ("disk", "local", "sealed", 32),
+        ("cloud", "random", "credential", 48),
+    ]
+    assert (choice.attest, choice.keys, choice.sim_chip) == ("sim", "sealed", Path("../chip"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "words"),
+    [
+        ('realm = "lab"', 'relam = "lab"', 2, "unknown key 'relam'; did you mean 'realm'?"),
+        ('realm = "lab"', 'realm = "labs"', 2, "realm must be one of lab, production; did you mean 'lab'?"),
+        ('product = "camera"', "product = 3", 3, "product must be a printable text of 1 to 64 bytes"),
+        ('product = "camera"', "", 1, "key 'product' is missing"),
+        ("build_time = 1700000000", "build_time = true", 4, "build_time must be an integer"),
+        ('["0411', '["0511', 5, "roots must be a list of uncompressed P-256 points"),
+        ('["0411', '["zz11', 5, "roots must be a list of 65 bytes in hexadecimal digits"),
+        ("-----BEGIN", "-----BEGUN", 6, "tls_roots must be a list of certificates in PEM"),
+        ('seal = "sim"', 'seel = "sim"', 15, "unknown key 'seel'; did you mean 'seal'?"),
+        ('soc = "sim"', "", 13, "key 'soc' is missing"),
+        ("[board]", "[bord]", 13, "unknown key 'bord'; did you mean 'board'?"),
+        ('kind = "random"', 'kind = "randon"', 26, "kind must be one of"),
+        ("length = 48", "lenght = 48", 28, "unknown key 'lenght'; did you mean 'length'?"),
+        ("length = 48", "length = 8", 28, "length must be an integer of 16 to 32768"),
+        ('name = "cloud"', 'name = "disk"', 25, "slot 'disk' is wanted twice"),
+        ('product = "camera"', "product = camera", 3, "not TOML"),
+        ("[[slot]]", "[slot]", 24, "not TOML"),
+        ('realm = "lab"', "verify = false", 2, "unknown key 'verify'"),
+    ],
+)
+def test_typing_error_names_file_line_and_what_was_meant(
+    tmp_path: Path, old: str, new: str, line: int, words: str
+) -> None:
+    path = write(tmp_path / "anchors.toml", ANCHORS.replace(old, new))
+    with pytest.raises(ConfigWrong) as found:
+        read_anchors(path)
+    assert str(found.value).startswith(f"{path}:{line}: ")
+    assert words in str(found.value)
+    assert found.value.exit_code == 78
+
+
+def test_image_without_anchors_trusts_nobody(tmp_path: Path) -> None:
+    with pytest.raises(ConfigWrong, match="trusts nobody"):
+        read_anchors(tmp_path / "anchors.toml")
+
+
+def test_settings_default_and_drop_ins_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "etc/mpagent.toml"
+    assert read_settings(path) == Settings()
+    write(path, 'server = "https://one:1/"\nlog = "debug"\n')
+    write(tmp_path / "etc/mpagent.toml.d/20-b.toml", 'server = "https://three:3"\n')
+    write(tmp_path / "etc/mpagent.toml.d/10-a.toml", 'server = "https://two:2"\nwait_limit_s = 60\n')
+    write(tmp_path / "etc/mpagent.toml.d/30.txt", "not read")
+    assert read_settings(path) == Settings(server="https://three:3", log="debug", wait_limit_s=60)
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        "http://host",
+        "https://",
+        "https://user:password@host",
+        "https://host/path",
+        "https://host?x=1",
+        "https://host:99999",
+        "https://ho st",
+        "host:443",
+        "",
+    ],
+)
+def test_server_address_holds_no_more_than_host_and_port(tmp_path: Path, server: str) -> None:
+    path = write(tmp_path / "mpagent.toml", f'# server\n\nserver = "{server}"\n')
+    with pytest.raises(ConfigWrong, match=r"mpagent.toml:3: server must be an address like"):
+        read_settings(path)
+
+
+@pytest.mark.parametrize("key", ["roots", "realm", "verify", "insecure", "product", "tls_roots", "allow_open"])
+def test_settings_cannot_touch_trust(tmp_path: Path, key: str) -> None:
+    """P10: what verity does not cover weakens nothing."""
+    path = write(tmp_path / "mpagent.toml.d/99-evil.toml", f"{key} = false\n")
+    with pytest.raises(ConfigWrong, match=f"99-evil.toml:1: unknown key '{key}'"):
+        read_settings(tmp_path / "mpagent.toml")
+    assert path.exists()
+
+
+def test_binary_and_endless_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mpagent.toml"
+    path.write_bytes(b'log = "info"\n\xff\xfe')
+    with pytest.raises(ConfigWrong, match=r"mpagent.toml:2: not UTF-8"):
+        read_settings(path)
+    path.write_bytes(b"#" * 300_000)
+    with pytest.raises(ConfigWrong, match="longer than"):
+        read_settings(path)
