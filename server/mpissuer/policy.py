@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from cryptography import x509
+
 from mpissuer.errors import ProductWrong
-from mpwire import mp
+from mpwire import mp, p256
+from mpwire.errors import Malformed
 from mpwire.limits import NAME_MAX_BYTES, SLOT_VALUE_MAX_BYTES, SLOTS_MAX
 from mpwire.messages.grant import DESTINATIONS
 from mpwire.secret import Secret
@@ -18,6 +21,17 @@ from mpwire.secret import Secret
 SLOT_KINDS: Final = ("local", "random", "static", "certificate")
 ATTESTERS: Final = ("mp", "tpm")
 GRADES: Final = ("S", "K", "L")
+VERSION_MAX: Final = 2**31 - 1
+CERTIFICATES_MAX: Final = 16
+"""Requests in a Proof, and escrowed values in a Receipt. Source: wire.md 4.3, 4.5."""
+NAMES_MAX_BYTES: Final = 2_048
+"""Slot names in the claims, so that the rest of them fits into 3584 bytes. Source: mpwire.evidence."""
+VALUES_MAX_BYTES: Final = 3 * SLOT_VALUE_MAX_BYTES
+"""Inline values of one Grant; the other 32 KiB are framing. Source: mpwire.limits."""
+CHAIN_BYTES: Final = 2_048
+"""A device certificate and its authority's, at their largest."""
+ESCROW_MAX_BYTES: Final = 4_096
+"""Escrowed values of one Receipt, beside 64 slots in 16 KiB. Source: wire.md 4.5."""
 MPMR_NAMES: Final = {"zero": mp.MPMR_ZERO, "optee": mp.MPMR_OPTEE, "optee-fixed": mp.MPMR_OPTEE_FIXED}
 
 
@@ -93,7 +107,7 @@ def read_product(text: str) -> Product:
     """Parse a product file. Raises ProductWrong naming the key and what would be right."""
     try:
         tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # beside its own error, tomllib lets pass what Python itself refuses
         raise ProductWrong(f"product file: {error}") from None
     _check_keys(tree, _KEYS, "product file")
     return Product(
@@ -108,7 +122,7 @@ def read_product(text: str) -> Product:
         mpmrs=tuple(_mpmr(one) for one in tree.get("mpmr", ["optee"])),
         srk_hashes=_hexes(tree, "srk_hashes", 32),
         eks=_hexes(tree, "eks", 34),
-        ek_roots=tuple(str(one) for one in tree.get("ek_roots", [])),
+        ek_roots=tuple(_pem(one) for one in tree.get("ek_roots", [])),
         minimum_software=read_version(tree.get("minimum_software", "0")),
         slots=_read_slots(tree.get("slot", [])),
         digest=hashlib.sha256(text.encode()).digest(),
@@ -158,9 +172,9 @@ def _hexes(tree: Mapping[str, Any], key: str, length: int) -> tuple[bytes, ...]:
 
 def _hex(text: object, key: str, length: int | None = None) -> bytes:
     try:
-        value = bytes.fromhex(str(text))
+        value = bytes.fromhex(text if isinstance(text, str) else "not hexadecimal")
     except ValueError:
-        raise ProductWrong(f"{key}: {text!r} is not hexadecimal") from None
+        raise ProductWrong(f"{key}: {text!r} is not a text of hexadecimal digits") from None
     if length is not None and len(value) != length:
         raise ProductWrong(f"{key}: needs {length} bytes, got {len(value)}")
     return value
@@ -170,6 +184,23 @@ def _mpmr(one: object) -> bytes:
     return MPMR_NAMES[one] if isinstance(one, str) and one in MPMR_NAMES else _hex(one, "mpmr", 32)
 
 
+def _pem(one: object) -> str:
+    try:
+        x509.load_pem_x509_certificate(str(one).encode())
+    except ValueError:
+        raise ProductWrong("ek_roots: each is one X.509 certificate in PEM") from None
+    return str(one)
+
+
+def _point(text: object, key: str) -> bytes:
+    point = _hex(text, key, p256.POINT_BYTES)
+    try:
+        p256.load_point(point)
+    except Malformed:
+        raise ProductWrong(f"{key}: not an uncompressed point of P-256") from None
+    return point
+
+
 def _read_slots(rows: list[Any]) -> tuple[SlotPolicy, ...]:
     slots = tuple(_read_slot(row) for row in rows)
     names = [slot.name for slot in slots]
@@ -177,7 +208,30 @@ def _read_slots(rows: list[Any]) -> tuple[SlotPolicy, ...]:
         raise ProductWrong("two slots have one name")
     if not 1 <= len(slots) <= SLOTS_MAX:
         raise ProductWrong(f"a product has 1 to {SLOTS_MAX} [[slot]] tables")
+    _check_sizes(slots)
     return slots
+
+
+def _check_sizes(slots: tuple[SlotPolicy, ...]) -> None:
+    """What no message could carry is found here, not after boards were counted."""
+    certificates = [slot for slot in slots if slot.kind == "certificate"]
+    escrowed = [slot for slot in slots if slot.escrow is not None]
+    if len(certificates) > CERTIFICATES_MAX:
+        raise ProductWrong(f"a product has at most {CERTIFICATES_MAX} certificate slots")
+    if sum(len(slot.name.encode()) + 2 for slot in (*slots, *certificates)) + 36 * len(certificates) > NAMES_MAX_BYTES:
+        raise ProductWrong("the slots' names are too long together for what an attester signs in one call")
+    if sum(_count_bytes(slot) for slot in slots) > VALUES_MAX_BYTES:
+        raise ProductWrong(f"the slots' values are longer together than the {VALUES_MAX_BYTES} bytes of one Grant")
+    if any(slot.kind != "local" for slot in escrowed):
+        raise ProductWrong("escrow belongs to kind local, and only there")
+    if sum(slot.length for slot in escrowed) > ESCROW_MAX_BYTES or len(escrowed) > CERTIFICATES_MAX:
+        raise ProductWrong(f"at most {CERTIFICATES_MAX} slots of together {ESCROW_MAX_BYTES} bytes fit into a receipt")
+
+
+def _count_bytes(slot: SlotPolicy) -> int:
+    if slot.kind == "static":
+        return len(slot.value or b"")
+    return {"random": slot.length, "certificate": CHAIN_BYTES}.get(slot.kind, 0)
 
 
 def _read_slot(row: Any) -> SlotPolicy:
@@ -189,14 +243,17 @@ def _read_slot(row: Any) -> SlotPolicy:
     length = row.get("length", 32)
     if not 16 <= length <= 4_096:
         raise ProductWrong(f"slot {name}: length must be 16 to 4096 bytes")
+    version = row.get("version", 1)
+    if not 1 <= version <= VERSION_MAX:
+        raise ProductWrong(f"slot {name}: version must be 1 to {VERSION_MAX}")
     return SlotPolicy(
         name=name,
         kind=kind,
         destination=_choice(row, "destination", DESTINATIONS, "sealed"),
         length=length,
         value=_static_value(name, kind, row),
-        version=row.get("version", 1),
-        escrow=_hex(row["escrow"], f"slot {name}: escrow", 65) if "escrow" in row else None,
+        version=version,
+        escrow=_point(row["escrow"], f"slot {name}: escrow") if "escrow" in row else None,
     )
 
 
