@@ -89,7 +89,7 @@ def read_file(path: Path) -> Table | None:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise ConfigWrong(f"{path}:{line}: not UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # beside its own error, tomllib lets pass what Python itself refuses
         found = re.search(r"at line (\d+)", str(error))
         line = int(found[1]) if found else raw.count(b"\n") + 1
         raise ConfigWrong(f"{path}:{line}: not TOML: {error}") from None
