@@ -1,0 +1,47 @@
+"""Writes every vector file beside it: python -m tests.vectors.generate. A rerun changes nothing, and a test says so."""
+
+import json
+
+from tests.vectors import golden, spelling, structure, trusting, world
+from tests.vectors.format import HERE, render
+
+
+def render_world() -> str:
+    """What a stranger needs to make the same bytes: the keys' scalars and the two clocks."""
+    keys = {name: one for name, one in vars(world).items() if isinstance(one, world.FixedKey)}
+    told = {
+        "now": world.NOW,
+        "device_floor": world.BUILD_TIME,
+        "realm": world.REALM,
+        "product": world.PRODUCT,
+        "job": world.JOB,
+        "issuer_epoch": world.EPOCH,
+        "symmetric_root": world.SYMMETRIC_ROOT.hex(),
+        "keys": {
+            name.lower(): {"scalar": one.to_scalar().reveal().hex(), "point": one.public_key().hex()}
+            for name, one in sorted(keys.items())
+        },
+    }
+    return json.dumps(told, indent=1) + "\n"
+
+
+def render_all() -> dict[str, str]:
+    """Text by file name."""
+    return {
+        "world.json": render_world(),
+        "golden.json": render(golden.vectors()),
+        "structure.json": render(structure.vectors()),
+        "decoder.json": render(spelling.decoder_vectors()),
+        "cose.json": render(spelling.cose_vectors()),
+        "trust.json": render(trusting.vectors()),
+    }
+
+
+def main() -> None:
+    """Write them all."""
+    for name, text in render_all().items():
+        (HERE / name).write_text(text)
+
+
+if __name__ == "__main__":
+    main()

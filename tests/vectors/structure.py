@@ -1,0 +1,96 @@
+"""Negative vectors of kind `structure`: every shape broken in every way its table allows to break it.
+
+docs/wire.cddl must refuse them as well. What a schema cannot see has kinds of its own: `encoding`, `text`, `point`,
+`size`.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from mpwire import evidence, limits, registry
+from mpwire.codec import decode, encode
+from mpwire.messages.eat import CLAIMS
+from mpwire.messages.grant import CONTENTS, GRANT, RECEIPT
+from mpwire.messages.issuer import ENTRY, HEAD, ISSUER_CERTIFICATE, TRUST_UPDATE
+from mpwire.messages.plain import CHALLENGE, CLOSED, HELLO, PROOF, REFUSAL
+from mpwire.shape import MapOf
+from mpwire.trust import CERTIFICATE_MAX_BYTES
+from tests.vectors import golden
+from tests.vectors.format import Vector, write_bytes
+from tests.vectors.mutation import break_map
+
+PAYLOADS: Final[dict[str, tuple[str, MapOf[Any], int, bool]]] = {
+    "hello-with-everything": ("hello", HELLO, limits.HELLO_MAX_BYTES, False),
+    "challenge-tpm": ("challenge", CHALLENGE, limits.CHALLENGE_MAX_BYTES, False),
+    "proof-tpm": ("proof", PROOF, limits.PROOF_MAX_BYTES, False),
+    "eat-tpm": ("eat", CLAIMS, evidence.CLAIMS_MAX_BYTES, True),
+    "grant": ("grant", GRANT, limits.GRANT_MAX_BYTES, True),
+    "contents-with-everything": ("contents", CONTENTS, limits.GRANT_MAX_BYTES, False),
+    "receipt-with-everything": ("receipt", RECEIPT, limits.RECEIPT_MAX_BYTES, True),
+    "closed": ("closed", CLOSED, limits.CLOSED_MAX_BYTES, False),
+    "refusal-with-wait": ("refusal", REFUSAL, limits.REFUSAL_MAX_BYTES, False),
+    "issuer-certificate-delegated": ("issuer-certificate", ISSUER_CERTIFICATE, CERTIFICATE_MAX_BYTES, True),
+    "trust-update": ("trust-update", TRUST_UPDATE, CERTIFICATE_MAX_BYTES, True),
+    "head": ("head", HEAD, CERTIFICATE_MAX_BYTES, True),
+    "entry": ("entry", ENTRY, limits.CLOSED_MAX_BYTES, False),
+}
+"""By the golden vector that is broken: message, shape of its map, most bytes of that map, enveloped or not."""
+
+
+def vectors() -> list[Vector]:
+    """structure.json."""
+    known = golden.messages()
+    made = []
+    for name, (message, shape, high, enveloped) in PAYLOADS.items():
+        raw = golden.decode_eat(known[name][1]) if enveloped else known[name][1]
+        item: Any = decode(raw)
+        for what, rule, broken in break_map(shape, item, shape.title):
+            payload = encode(broken)
+            rule = f"{shape.title}: longer than" if len(payload) > high else rule
+            made.append(_vector(f"{message} {what}", message, rule, golden.reseal(message, payload)))
+        made.append(
+            _vector(f"{message} as an array", message, f"{shape.title}: not a map", golden.reseal(message, b"\x80"))
+        )
+    return [*made, *_evidence()]
+
+
+def _vector(name: str, message: str, rule: str, raw: bytes, kind: str = "structure") -> Vector:
+    return {"name": name, "message": message, "kind": kind, "rule": rule, "bytes": write_bytes(raw)}
+
+
+def _evidence() -> Iterator[Vector]:
+    """What stands beside an attester's signature, and the signature of a quote."""
+    for kind in ("mp", "tpm"):
+        tagged: Any = decode(golden.messages()[f"evidence-{kind}"][1])
+        protected, beside, inner, signature = tagged.value
+        (key, value), *_ = beside.items()
+        wrong: dict[str, tuple[str, Any]] = {
+            "without it": ("evidence-headers", {}),
+            "of the other kind": ("evidence-headers", {_OTHER[key]: value}),
+            "of both kinds": ("evidence-headers", {key: value, _OTHER[key]: value}),
+            "of another type": ("mpmr" if kind == "mp" else "pcrs", {key: "x"}),
+        }
+        for what, (rule, unprotected) in wrong.items():
+            raw = b"\xd2" + encode([protected, unprotected, inner, signature])
+            yield _vector(f"evidence-{kind} header {what}", "evidence", rule, raw)
+    for what, rule, broken in (
+        ("a bare r || s", "truncated", bytes([0x58, 0x40]) + bytes(10)),
+        ("as a map", "quote: not an array", encode({})),
+        ("with three places", "quote: not an array", encode([b"x", bytes(64), 0])),
+        ("with r || s one byte short", "quote: not a byte string", encode([b"x", bytes(63)])),
+    ):
+        raw = b"\xd2" + encode([protected, beside, inner, broken])
+        yield _vector(f"evidence-tpm signature {what}", "evidence", rule, raw)
+    for what, rule, pcrs in (
+        ("a PCR above 23", "pcrs: not an integer", [[24, bytes(32)]]),
+        ("a PCR of 20 bytes", "pcrs: not a byte string", [[0, bytes(20)]]),
+        ("25 PCRs", "pcrs: not an array", [[0, bytes(32)]] * 25),
+    ):
+        raw = b"\xd2" + encode([protected, {registry.HEADER_ATTEST_PCRS: pcrs}, inner, signature])
+        yield _vector(f"evidence-tpm with {what}", "evidence", rule, raw)
+
+
+_OTHER: Final = {
+    registry.HEADER_MPMR: registry.HEADER_ATTEST_PCRS,
+    registry.HEADER_ATTEST_PCRS: registry.HEADER_MPMR,
+}
