@@ -12,7 +12,6 @@ from mpserver.service import Answer
 from mpserver.store.database import Connection
 from mpserver.store.reading import SqlCatalogue, SqlLedger
 from mpserver.store.sequencer import Work
-from mpwire.cose import thumbprint
 
 
 def make_issuer(authority: Authority, clock: Clock, connection: Connection) -> Issuer:
@@ -37,7 +36,7 @@ def make_answer(asking: Issuer, booking: Issuer) -> Answer:
 
 def grant_work(order: GrantOrder, issuer: Issuer) -> Work:
     """A Grant, new or stored."""
-    return Work(lambda books: book_grant(order, books, issuer), ueid=order.ueid, newcomer=thumbprint(order.sign_key))
+    return Work(lambda books: book_grant(order, books, issuer), ueid=order.ueid, newcomer=order.sign_key)
 
 
 def receipt_work(order: ReceiptOrder, issuer: Issuer) -> Work:
@@ -50,5 +49,5 @@ def receipt_work(order: ReceiptOrder, issuer: Issuer) -> Work:
         lambda books: book_receipt(order, books, issuer),
         close=close,
         ueid=order.row.ueid,
-        newcomer=thumbprint(order.row.sign_key),
+        newcomer=order.row.sign_key,
     )

@@ -36,6 +36,7 @@ class Keystore:
         self.path = path
         self.offline = path.parent / "take-offline"
         self._jobs = path / "jobs"
+        self._job_paths: dict[str, Path] = {}
 
     def make_directories(self) -> None:
         """Empty, closed to others. Raises SetUp where one stands already."""
@@ -129,7 +130,11 @@ class Keystore:
         return (self.offline if name == STANDBY else self.path) / f"{name}.pem"
 
     def _job_path(self, job: str) -> Path:
-        return self._jobs / f"{job.encode().hex()}.key"
+        """Job names may hold what file names may not."""
+        path = self._job_paths.get(job)
+        if path is None:
+            path = self._job_paths[job] = self._jobs / f"{job.encode().hex()}.key"
+        return path
 
 
 def read_private(path: Path) -> bytes:

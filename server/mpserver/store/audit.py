@@ -142,16 +142,17 @@ def _check_closed(
 
 def _check_grants(connection: Connection, walk: _Walk) -> None:
     """Every stored Grant stands in the tree, every grant entry has its Grant, every unit was granted something."""
-    found = 0
+    found, granted = 0, set[bytes]()
     for digest, ueid, answer in connection.execute("SELECT digest, ueid, answer FROM grants"):
         found += 1
+        granted.add(ueid)
         if hashlib.sha256(answer).digest() != digest or ("grant", digest) not in walk.bodies:
             raise StoreDamaged(f"a grant of unit {ueid.hex()} is not the one in the ledger")
     if found != walk.grants:
         raise StoreDamaged(f"the ledger tells of {walk.grants} grants, {found} are stored")
-    lost = connection.execute("SELECT ueid FROM units WHERE ueid NOT IN (SELECT ueid FROM grants) LIMIT 1").fetchone()
-    if lost is not None:
-        raise StoreDamaged(f"unit {lost[0].hex()} was counted without a grant")
+    for (ueid,) in connection.execute("SELECT ueid FROM units"):
+        if ueid not in granted:
+            raise StoreDamaged(f"unit {ueid.hex()} was counted without a grant")
 
 
 def _check_jobs(connection: Connection) -> int:

@@ -69,11 +69,7 @@ class SqlCatalogue:
     def open_job(self, product: str) -> Job | None:
         """The oldest open job of the product; where none is left, the last that was used up: it says "quota"."""
         with answering():
-            row = self._connection.execute(
-                "SELECT name, product, quota, state, granted FROM jobs WHERE product = ? AND state IN"
-                " ('open', 'exhausted') ORDER BY state DESC, CASE state WHEN 'open' THEN place ELSE -place END LIMIT 1",
-                (product,),
-            ).fetchone()
+            row = self._first_job(product, "open", "ASC") or self._first_job(product, "exhausted", "DESC")
         return Job(*row) if row else None
 
     def registered_key(self, key_id: bytes) -> RegisteredKey | None:
@@ -83,6 +79,14 @@ class SqlCatalogue:
                 "SELECT key_id, kind, public_key, origin, mp_use, part FROM attester_keys WHERE key_id = ?", (key_id,)
             ).fetchone()
         return RegisteredKey(*row) if row else None
+
+    def _first_job(self, product: str, state: str, order: str) -> tuple[str, str, int, str, int] | None:
+        found: tuple[str, str, int, str, int] | None = self._connection.execute(
+            "SELECT name, product, quota, state, granted FROM jobs WHERE product = ? AND state = ?"
+            f" ORDER BY place {order} LIMIT 1",
+            (product, state),
+        ).fetchone()
+        return found
 
 
 def read_products(connection: Connection) -> dict[str, Product]:

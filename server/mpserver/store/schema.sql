@@ -26,6 +26,7 @@ CREATE TABLE jobs (
     created_at INTEGER NOT NULL,
     CONSTRAINT over_quota CHECK (granted <= quota)
 );
+CREATE INDEX jobs_serving ON jobs (product, state, place);
 
 CREATE TABLE units (
     ueid BLOB PRIMARY KEY CHECK (length(ueid) = 33),
@@ -59,7 +60,6 @@ CREATE TABLE grants (
     proof_digest BLOB NOT NULL UNIQUE,
     answer BLOB NOT NULL
 );
-CREATE INDEX grants_ueid ON grants (ueid);
 
 CREATE TABLE slot_values (
     ueid BLOB NOT NULL REFERENCES units (ueid),

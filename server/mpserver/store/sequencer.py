@@ -16,6 +16,7 @@ from mpserver.store.books import SqlBooks
 from mpserver.store.database import Connection
 from mpserver.store.lasthead import LastHead, LastHeadFile
 from mpserver.store.tree import Growth, grow, load_edge, node_reader, read_last_head
+from mpwire.cose import thumbprint
 from mpwire.errors import MpError
 from mpwire.merkle import Frontier, load_frontier
 
@@ -36,7 +37,7 @@ class Work:
     close: CloseReceipt | None = None
     ueid: bytes = b""
     newcomer: bytes = b""
-    """What an alarm about this order is kept under: the thumbprint of the key that asked."""
+    """The device key that asked, 65 bytes: an alarm about this order is kept under its thumbprint."""
 
 
 @dataclass(slots=True)
@@ -150,11 +151,12 @@ class Sequencer:
         kept = self._connection.execute(
             "SELECT newcomer FROM alarms WHERE kind = ? AND ueid = ?", (error.check, work.ueid)
         ).fetchall()
-        named = (work.newcomer,) in kept or len(kept) < ALARMS_PER_UNIT
+        newcomer = thumbprint(work.newcomer)
+        named = (newcomer,) in kept or len(kept) < ALARMS_PER_UNIT
         self._connection.execute(
             "INSERT INTO alarms (kind, ueid, newcomer, count, first_at, last_at, detail) VALUES (?, ?, ?, 1, ?, ?, ?)"
             " ON CONFLICT (kind, ueid, newcomer) DO UPDATE SET count = alarms.count + 1, last_at = excluded.last_at",
-            (error.check, work.ueid, work.newcomer if named else b"", now, now, error.detail),
+            (error.check, work.ueid, newcomer if named else b"", now, now, error.detail),
         )
 
     def _roll_back(self) -> None:
