@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 from mpagent.belonging import check_chip
 from mpagent.enrollment import STORY, Tools
-from mpagent.errors import Pending, Tampered
+from mpagent.errors import Pending, RefusedForNow, Tampered
 from mpagent.latch import Latch
 from mpagent.link import Link
 from mpagent.record import Record, Stage
@@ -15,6 +15,8 @@ from mpwire.errors import MpError, Retry
 BACKOFF_FIRST_S: Final = 1.0
 BACKOFF_MAX_S: Final = 60.0
 """A line of boards that lost its server finds it again within a minute, and spread over that minute."""
+ASK_ANEW_MAX: Final = 1
+"""Fresh Challenges in one run: whoever refuses on the line cannot make a board write its flash without a pause."""
 
 
 class Journal(Protocol):
@@ -56,15 +58,26 @@ def _run(parts: Parts) -> Record:
     record, tools = parts.journal.load(), parts.tools
     check_chip(record, tools.board)
     _discard(parts, record)  # a cut may have come between the record and this
-    unsealed_now = record.stage not in (Stage.KEPT, Stage.DONE)
+    unsealed_now, asked_anew = record.stage not in (Stage.KEPT, Stage.DONE), 0
     while record.stage is not Stage.DONE:
         heard = parts.link.ask(record.outbox) if record.outbox is not None else None
-        record = STORY[record.stage](record, heard, tools)
+        before, record = record.stage, STORY[record.stage](record, heard, tools)
         parts.journal.save(record)  # durable before anyone can hear it
+        asked_anew += before is Stage.PROVEN and record.stage is Stage.GREETED
+        if asked_anew > ASK_ANEW_MAX:
+            raise RefusedForNow("challenge-expired", "the server takes no answer to its own challenges")
         _discard(parts, record)
     if not unsealed_now:
         confirm(record, tools)
     return record
+
+
+def _check_first_time(went_back: bool) -> None:
+    """Going back helps once a run; an answer that always sends us back must not keep the board busy for ever."""
+    if went_back:
+        raise RefusedForNow(
+            "challenge-expired", "every challenge ends before it can be answered; look at the server's clock"
+        )
 
 
 def confirm(record: Record, tools: Tools) -> None:

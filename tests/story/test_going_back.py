@@ -2,10 +2,11 @@
 
 import pytest
 
-from mpagent.errors import Refused
+from mpagent.errors import Refused, RefusedForNow
 from mpagent.record import Stage
 from mpissuer.errors import NotNow
 from mpsim.board import power_cycle
+from mpwire.messages.plain import REFUSAL, RETRY, Refusal
 from tests.line import Factory, Oem, ask_all
 
 
@@ -118,3 +119,17 @@ def test_an_ended_job_forgets_the_values_of_boards_that_never_came_back(factory:
 
     with pytest.raises((Refused, NotNow), match="job-ended"):
         device.enroll()
+
+
+def test_a_line_that_calls_every_challenge_expired_does_not_keep_a_board_busy_for_ever(
+    factory: Factory, oem: Oem
+) -> None:
+    device = factory.board()
+    forged = REFUSAL.encode(Refusal("challenge-expired", RETRY))
+    device.line.thief = lambda asked, answer: forged if asked[2] == 3 else answer
+
+    with pytest.raises(RefusedForNow, match="challenge-expired|every challenge"):
+        device.enroll()
+
+    assert len(device.line.heard) == 4
+    assert device.disk.names("vault") == ()
