@@ -7,7 +7,7 @@ durable before anybody can hear the new outbox. A step that raises has changed n
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from mpagent.acceptance import Accepted, Pending, accept_closed, accept_grant, check_slots
 from mpagent.errors import NotClosed, Refused, RefusedForNow
@@ -65,6 +65,10 @@ class Tools:
 
 Step = Callable[[Record, bytes | None, Tools], Record]
 
+ASK_ANEW: Final = frozenset({"challenge-expired", "challenge", "nonce-used"})
+"""Refusals of a Proof that a fresh Challenge cures: a week without power, or a Challenge that a stranger on the line
+forged or said again. The device keys stay, so the issuer counts nothing twice (promise P3)."""
+
 
 def greet(record: Record, heard: bytes | None, tools: Tools) -> Record:
     """1. Say who we are; nothing protects it, the Proof will carry its hash."""
@@ -89,9 +93,9 @@ def keep(record: Record, heard: bytes | None, tools: Tools) -> Record:
     """4, 5. Take the Grant, seal it, read it back, and say so."""
     try:
         raw = _hear(heard)
-    except RefusedForNow as refused:
-        if refused.check == "challenge-expired":
-            return greet(record, None, tools)  # a week without power: ask again, with the same keys
+    except Refused as refused:
+        if refused.check in ASK_ANEW:
+            return greet(record, None, tools)
         raise
     if _is_closed(raw):
         return adopt(record, raw, tools)
