@@ -268,7 +268,7 @@ def test_proxy_does_not_weaken_the_check_of_the_chain(make_peer: MakePeer, autho
 def test_proxy_that_forbids_is_named(make_peer: MakePeer, authority: Authority) -> None:
     peer = make_peer(say(b""))
     proxy, _ = run_connect_proxy(http(b"403 Forbidden", b"Content-Type: text/html\r\n", b"<html>"))
-    with pytest.raises(NoServer, match="the proxy http://127.0.0.1"):
+    with pytest.raises(NoServer, match="the proxy http:"):
         make_link(peer, authority, proxy=proxy).ask(b"x")
 
 

@@ -1,4 +1,4 @@
-"""Secrets at rest: worn flash, swapped files, a restored old disk, a chip that lies, power cuts between any two steps."""
+"""Secrets at rest: worn flash, swapped files, a restored old disk, a chip that lies, cuts between any two steps."""
 
 import os
 from pathlib import Path
@@ -101,7 +101,7 @@ def test_damaged_vault_is_set_aside_and_called_tampering(tmp_path: Path, sealer:
     raw = bytearray(path.read_bytes())
     raw[where] ^= 0x10
     path.write_bytes(raw)
-    with pytest.raises(Tampered, match="set aside as gen-000001.damaged-1"):
+    with pytest.raises(Tampered, match=r"set aside as gen-000001\.damaged-1"):
         vault.read(UEID, 1)
     assert list_vault(tmp_path) == ["gen-000001.damaged-1"]
     with pytest.raises(Tampered, match="is gone"):
