@@ -22,8 +22,9 @@ test: lint  ## lint, then every test but bench and fuzz
 bench: setup  ## speed and size of server, device and sealing; JSON in out/bench/
 	@$(PYTHON) tests/bench --out out/bench
 
-fuzz: setup  ## one atheris target per decoder
-	@scripts/fuzz.sh
+FUZZ_SECONDS ?= 10
+fuzz: setup  ## one atheris target per decoder, FUZZ_SECONDS each
+	@scripts/fuzz.sh $(FUZZ_SECONDS)
 
 floor: setup  ## device-side tests on the oldest releases a device may carry
 	@scripts/floor.sh

@@ -1,5 +1,5 @@
 #!/bin/sh
-# One atheris target per decoder, each for SECONDS (default 30): scripts/fuzz.sh [SECONDS]. Findings land in out/fuzz.
+# One atheris target per decoder, each for SECONDS: scripts/fuzz.sh SECONDS. Findings land in out/fuzz.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
@@ -12,11 +12,14 @@ if ! is_current out/env/fuzz "$key"; then
     install_rooms out/env/fuzz .
     echo "$key" >out/env/fuzz/stamp
 fi
-for target in tests/fuzz/fuzz_*.py; do
+seconds=${1:?how many seconds for each target}
+for target in tests/fuzz/target_*.py; do
     [ -e "$target" ] || fail "no targets in tests/fuzz"
     name=$(basename "$target" .py)
     mkdir -p "out/fuzz/$name"
-    echo "$name for ${1:-30} s"
-    out/env/fuzz/bin/python "$target" -max_total_time="${1:-30}" -artifact_prefix="out/fuzz/$name-" "out/fuzz/$name" \
-        >"out/fuzz/$name.log" 2>&1 || { tail -n 40 "out/fuzz/$name.log" >&2; fail "$name found something"; }
+    echo "$name for $seconds s"
+    PYTHONPATH=.:agent:server out/env/fuzz/bin/python "$target" -max_total_time="$seconds" -max_len=140000 -timeout=5 \
+        -artifact_prefix="out/fuzz/$name-" "out/fuzz/$name" >"out/fuzz/$name.log" 2>&1 \
+        || { tail -n 40 "out/fuzz/$name.log" >&2; fail "$name found something"; }
+    tail -n 1 "out/fuzz/$name.log"
 done
