@@ -144,7 +144,8 @@ def _fault(options: argparse.Namespace) -> dict[str, object]:
 
 
 def _mp_key(options: argparse.Namespace) -> dict[str, object]:
-    return dict(board.mp_key_record(options.part, _srk_hash(options)))
+    record = board.test_key_record if options.test else board.mp_key_record
+    return dict(record(options.part, _srk_hash(options)))
 
 
 def _as_text(answer: dict[str, object]) -> str:

@@ -39,6 +39,15 @@ def test_registration_record_names_the_key_that_closed_boards_use(
     assert (record["part"], record["origin"], record["profile"]) == ("imx8mp", "simulated", "raw")
 
 
+def test_the_test_key_record_names_the_key_that_open_boards_use(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = ask(capsys, "mp-key", "--part", "imx8mm", "--test")
+    shown = ask(capsys, "board", "new", tmp_path / "b", "--part", "imx8mm")
+    assert (record["mp_key_id"], record["srk_hash"]) == (shown["mp_key_id"], shown["srk_hash"])
+    assert record["mp_key_id"] != ask(capsys, "mp-key", "--part", "imx8mm")["mp_key_id"]
+
+
 def test_show_prints_neither_the_mp_public_key_nor_the_master_key(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
