@@ -155,13 +155,16 @@ def make_keystore(path: Path, realm: str, names: Sequence[str], now: int) -> Non
 
 
 def renew_tls(store: Keystore, root: x509.Certificate, now: int) -> None:
-    """A new TLS certificate over the same key where there is none or little is left of it."""
+    """A new TLS certificate over the same key where there is none or little is left of it. Raises StoreDamaged."""
+    key = store.load_key(TLS).public_key()
     if store.has("tls.crt"):
         present = read_certificate(store.path / "tls.crt", store.read_public("tls.crt"))
+        if present.public_key() != key:
+            raise StoreDamaged(f"{store.path / 'tls.crt'} does not belong to this TLS key")
         if _end_of(present) - now >= certificates.RENEW_BELOW_S:
             return
     names = store.read_public("tls.names").decode().split("\n")
-    made = certificates.make_tls(root, store.load_key(ROOT), store.load_key(TLS).public_key(), names, now)
+    made = certificates.make_tls(root, store.load_key(ROOT), key, names, now)
     store.write_public("tls.crt", made.public_bytes(Encoding.PEM))
 
 

@@ -64,6 +64,7 @@ def _walk_entries(connection: Connection, roots: tuple[bytes, ...], realm: str) 
     for index, body in stored:
         if index != walk.edge.size:
             raise StoreDamaged(f"ledger entry {walk.edge.size} is missing")
+        _check_octets(body, f"ledger entry {index}")
         _note(walk, index, _read_entry(index, body))
         walk.edge, made = walk.edge.append(leaf_hash(body))
         for node in made:
@@ -80,6 +81,12 @@ def _walk_entries(connection: Connection, roots: tuple[bytes, ...], realm: str) 
     if walk.edge.size and last != walk.edge.size:
         raise StoreDamaged(f"ledger entry {last} is under no signed head")
     return walk
+
+
+def _check_octets(value: object, what: str) -> None:
+    """SQLite lets any kind of value into any column; our own writer puts bytes there."""
+    if type(value) is not bytes:
+        raise StoreDamaged(f"{what} is not a string of bytes")
 
 
 def _read_entry(index: int, body: bytes) -> Entry:
@@ -104,6 +111,7 @@ def _check_node(connection: Connection, index: int, level: int, place: int, made
 
 def _read_head(signed: bytes, roots: tuple[bytes, ...], realm: str, size: int) -> Head:
     """A head counts by the certificate it was signed under then, whether or not that has ended since."""
+    _check_octets(signed, f"the signed head over {size} ledger entries")
     try:
         said = HEAD.decode(read_signed(signed, TYP_HEAD).payload, CERTIFICATE_MAX_BYTES)
         return read_head(signed, Trust(realm=realm, roots=roots, epoch=0, now=said.time))
@@ -127,6 +135,7 @@ def _check_units(connection: Connection, roots: tuple[bytes, ...], realm: str, w
 def _check_closed(
     connection: Connection, ueid: bytes, raw: bytes, roots: tuple[bytes, ...], realm: str, walk: _Walk
 ) -> None:
+    _check_octets(raw, f"the Closed of unit {ueid.hex()}")
     try:
         closed: Closed = CLOSED.decode(raw, CLOSED_MAX_BYTES)
         said = HEAD.decode(read_signed(closed.head, TYP_HEAD).payload, CERTIFICATE_MAX_BYTES)
@@ -146,6 +155,7 @@ def _check_grants(connection: Connection, walk: _Walk) -> None:
     for digest, ueid, answer in connection.execute("SELECT digest, ueid, answer FROM grants"):
         found += 1
         granted.add(ueid)
+        _check_octets(answer, f"a grant of unit {ueid.hex()}")
         if hashlib.sha256(answer).digest() != digest or ("grant", digest) not in walk.bodies:
             raise StoreDamaged(f"a grant of unit {ueid.hex()} is not the one in the ledger")
     if found != walk.grants:

@@ -104,8 +104,8 @@ _DAMAGE: Final = frozenset({"SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT"})
 def is_damage(error: sqlite3.Error) -> bool:
     """Whether SQLite says that the file itself is wrong, not the disk under it."""
     name = getattr(error, "sqlite_errorname", "")
-    missing = "no such table" in str(error) or "no such column" in str(error)
-    return missing or any(name == one or name.startswith(one + "_") for one in _DAMAGE)
+    strange = any(said in str(error) for said in ("no such table", "no such column", "Could not decode to UTF-8"))
+    return strange or any(name == one or name.startswith(one + "_") for one in _DAMAGE)
 
 
 @contextmanager

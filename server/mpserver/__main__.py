@@ -1,0 +1,5 @@
+"""python -m mpserver."""
+
+from mpserver.cli import main
+
+raise SystemExit(main())
