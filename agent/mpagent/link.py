@@ -5,7 +5,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NoReturn, Protocol
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from mpagent.errors import NoServer, Pending
 from mpwire import limits, registry
@@ -19,16 +19,6 @@ if TYPE_CHECKING:
 RETRY_AFTER_MAX_S: Final = 3_600
 """A longer wait is not believed: nothing protects this header."""
 CHUNK_BYTES: Final = 16_384
-
-
-class Link(Protocol):
-    """Says one message and hears the answer."""
-
-    def ask(self, outbox: bytes) -> bytes:
-        """The answer's bytes, at most limits.MESSAGE_MAX_BYTES; they may be a Refusal.
-
-        Raises NoServer, Pending, PeerBroke. Whether the message was heard is then unknown: say the same bytes again.
-        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +50,7 @@ class HttpsLink:
         self._transport: Transport | None = None
 
     def ask(self, outbox: bytes) -> bytes:
-        """See Link."""
+        """See ports.Link."""
         from mpagent import transport  # imports requests
 
         if self._transport is None:

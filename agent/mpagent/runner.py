@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from mpagent.belonging import check_chip
 from mpagent.enrollment import STORY, Tools
 from mpagent.errors import Pending, RefusedForNow, Tampered
-from mpagent.latch import Latch
-from mpagent.link import Link
+from mpagent.ports import Journal, Latch, Link
 from mpagent.record import Record, Stage
 from mpwire.errors import MpError, Retry
 
@@ -17,16 +16,6 @@ BACKOFF_MAX_S: Final = 60.0
 """A line of boards that lost its server finds it again within a minute, and spread over that minute."""
 ASK_ANEW_MAX: Final = 1
 """Fresh Challenges in one run: whoever refuses on the line cannot make a board write its flash without a pause."""
-
-
-class Journal(Protocol):
-    """Where the record lies (mpagent/journal.py)."""
-
-    def load(self) -> Record:
-        """The record; BLANK when there is none."""
-
-    def save(self, record: Record) -> None:
-        """Durable when it returns."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,8 @@
 
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
@@ -112,8 +111,14 @@ def _find_lines(text: str) -> Iterator[tuple[tuple[str, int, str], int]]:
 
 
 def _suggest(name: str, known: Mapping[str, Key]) -> str:
-    near = get_close_matches(name, known, 1)
+    near = _find_near(name, known)
     return f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(sorted(known))}"
+
+
+def _find_near(name: str, known: Iterable[str]) -> list[str]:
+    from difflib import get_close_matches  # only a mistake pays for it
+
+    return get_close_matches(name, known, 1)
 
 
 def text(high: int) -> Check:
@@ -143,7 +148,7 @@ def one_of(*allowed: str) -> Check:
 
     def check(value: Any) -> str:
         if value not in allowed or not isinstance(value, str):
-            near = get_close_matches(value, allowed, 1) if isinstance(value, str) else []
+            near = _find_near(value, allowed) if isinstance(value, str) else []
             raise ValueError(f"one of {', '.join(allowed)}" + (f"; did you mean {near[0]!r}?" if near else ""))
         return value
 

@@ -2,11 +2,13 @@
 
 import datetime
 import ipaddress
+import os
 import socket
 import ssl
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +17,21 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+AS_ROOT = [] if os.geteuid() == 0 else ["sudo", "-n"]
+"""Mounting a small file system needs it, as the project's set-up does."""
 BUILD_TIME = 1_700_000_000
 """The image of these tests was built in November 2023."""
+
+
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[None]:
+    """A tmpfs of our own on this folder."""
+    owner = f"{options},mode=700,uid={os.geteuid()},gid={os.getegid()}"
+    subprocess.run([*AS_ROOT, "mount", "-t", "tmpfs", "-o", owner, "tmpfs", folder], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*AS_ROOT, "umount", folder], check=True)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from mpagent.errors import StorageBroke, StorageFull
 from mpagent.latch import Latch
 from mpagent.shelf import DiskShelf
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+from .conftest import AS_ROOT, mounted
 
 
 @pytest.fixture
@@ -20,9 +20,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 64 KiB."""
     folder = tmp_path / "small"
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], check=True)
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+    with mounted(folder, "size=64k"):
+        yield folder
 
 
 def list_all(folder: Path) -> list[str]:
@@ -44,7 +43,6 @@ def test_what_was_written_comes_back_and_is_the_owners_alone(tmp_path: Path) -> 
     ]
 
 
-@needs_root
 def test_full_disk_keeps_the_former_content_and_nothing_else(small_disk: Path) -> None:
     disk = Disk(small_disk / "state")
     disk.write("record", b"before")
@@ -56,11 +54,10 @@ def test_full_disk_keeps_the_former_content_and_nothing_else(small_disk: Path) -
     assert disk.read("record", 100) == b"after"
 
 
-@needs_root
 def test_read_only_disk_says_so_and_stays_readable(small_disk: Path) -> None:
     disk = Disk(small_disk / "state")
     disk.write("record", b"before")
-    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    subprocess.run([*AS_ROOT, "mount", "-o", "remount,ro", small_disk], check=True)
     with pytest.raises(StorageFull, match=r"Read-only file system; mount it writable"):
         disk.write("record", b"after")
     with pytest.raises(StorageFull):

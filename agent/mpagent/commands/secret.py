@@ -4,7 +4,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
-from mpwire.errors import MpError
+from mpwire.errors import MpError, Retry
 
 if TYPE_CHECKING:
     from mpagent.compose import Device
@@ -32,7 +32,7 @@ def run(arguments: Namespace) -> int:
     if arguments.verb == "list":
         _list(device, as_json=arguments.json)
     else:
-        _get(device, arguments.name, as_hex=arguments.hex)
+        _get(device, arguments)
     return 0
 
 
@@ -49,18 +49,21 @@ def _list(device: "Device", as_json: bool) -> None:
         put_line(f"{one['name']:<24} {one['kind']:<12} {one['destination']:<11} version {one['version']}")
 
 
-def _get(device: "Device", name: str, as_hex: bool) -> None:
+def _get(device: "Device", arguments: Namespace) -> None:
     from mpagent.guard import guard
     from mpagent.output import put_bytes
 
-    if not as_hex and sys.stdout.isatty():
-        raise Unasked("standard output is a terminal: a secret is not shown there; use --hex, or a pipe")
+    if not arguments.hex and sys.stdout.isatty():
+        arguments.parser.error("standard output is a terminal: a secret is not shown there; use --hex, or a pipe")
     guard()
-    value = _unseal(device, name)
-    put_bytes(value.reveal().hex().encode() + b"\n" if as_hex else value.reveal())
+    values = _unseal(device)
+    if arguments.name not in values:
+        arguments.parser.error(f"no secret {arguments.name!r} here; there are: {', '.join(sorted(values))}")
+    value = values[arguments.name]
+    put_bytes(value.reveal().hex().encode() + b"\n" if arguments.hex else value.reveal())
 
 
-def _unseal(device: "Device", name: str) -> "Secret":
+def _unseal(device: "Device") -> "dict[str, Secret]":
     from mpagent.belonging import check_chip
     from mpagent.errors import Tampered
     from mpagent.record import Stage
@@ -68,7 +71,7 @@ def _unseal(device: "Device", name: str) -> "Secret":
     device.latch.check()
     record, _ = device.journal(lambda _text: None).peek()
     if record.stage not in (Stage.KEPT, Stage.DONE) or record.ueid is None:
-        raise Unasked("this board holds no secrets yet: run mpagent enroll")
+        raise Unprovisioned("this board holds no secrets yet: run mpagent enroll")
     with device.open_board() as board:
         check_chip(record, board)
         try:
@@ -76,13 +79,10 @@ def _unseal(device: "Device", name: str) -> "Secret":
         except Tampered as why:
             device.latch.close(why)
             raise
-    found = next((one.value for one in slots if one.name == name), None)
-    if found is None:
-        raise Unasked(f"no secret {name!r} here; there are: {', '.join(sorted(one.name for one in slots))}")
-    return found
+    return {one.name: one.value for one in slots}
 
 
-class Unasked(MpError):
-    """The command asks for what is not there or not allowed to be shown so."""
+class Unprovisioned(MpError):
+    """There is nothing to get yet; a unit that waits for a secret is to be started again."""
 
-    exit_code = 64
+    exit_code, retry = 75, Retry.LATER
