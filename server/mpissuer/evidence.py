@@ -126,17 +126,15 @@ def check_hello(hello: Hello, catalogue: Catalogue) -> Product:
 def _check_material(hello: Hello) -> None:
     """2.6: complete for its kind, and the id is recomputed from what is shown."""
     one = hello.attester
-    has_tpm_parts = one.ek_public is not None and one.ak_public is not None
-    if (
-        one.x5chain is not None
-        or has_tpm_parts != (one.kind == "tpm")
-        or (one.profile is not None) != (one.kind == "mp")
-    ):
+    of_tpm = (one.ek_public, one.ak_public) if one.kind == "tpm" else ()
+    foreign = (one.x5chain,) if one.kind == "tpm" else (one.x5chain, one.ek_public, one.ak_public, one.ek_certificate)
+    fits = all(part is not None for part in of_tpm) and all(part is None for part in foreign)
+    if not fits or (one.profile is not None) != (one.kind == "mp"):
         raise Malformed(f"the public material does not fit an attester of kind {one.kind}")
     if one.kind == "mp" and len(one.attester_id) != 32:
         raise Malformed("an mp attester-id has 32 bytes")
     if one.kind == "tpm":
-        assert one.ek_public is not None and one.ak_public is not None  # has_tpm_parts
+        assert one.ek_public is not None and one.ak_public is not None  # of_tpm
         tpm2.check_ak(tpm2.read_public(one.ak_public))
         tpm2.check_ek(tpm2.read_public(one.ek_public))
         if one.attester_id != tpm2.make_name(one.ek_public) + tpm2.make_name(one.ak_public):
