@@ -7,8 +7,11 @@ from mpagent import errors
 from mpwire.errors import MpError, PeerBroke, Unauthentic
 
 _BY_CHECK: Final[Mapping[str, str]] = {
-    "over-quota": "the OEM raises the job's quota or opens another job",
+    "quota": "the OEM raises the job's quota or opens another job",
     "clone": "keep this board apart: its chip id is known with other device keys; the OEM decides",
+    "job": "the OEM opens a job for this product",
+    "job-ended": "the OEM opens another job",
+    "product": "this image names a product the server does not know; flash the right image",
     "life-cycle": "close the part, reboot it, and enroll again",
     "rework": "the OEM approves a rework of this board on the server",
 }
