@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import logging
+import resource
 import signal
 import socket
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ class Address:
 def run(state: State, address: Address, ready_file: Path | None) -> None:
     """Serve until told to stop. Raises AddressTaken, StateBroke; leaves nothing half done."""
     log = Log()
+    allow_connections()
     port = take_port(address)
     writing = open_ledger(state.places)
     writer = Writer(state.make_sequencer(writing))
@@ -56,6 +58,13 @@ def run(state: State, address: Address, ready_file: Path | None) -> None:
         writer.stop()
         writing.close()
     log.say("stopped", batches=writer.batches, orders=writer.orders)
+
+
+def allow_connections() -> None:
+    """As many files as the system lets us: a soft limit of 1,024 would be used up by a line of idle boards."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = BACKPRESSURE + 1_024
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(hard, wanted), hard))
 
 
 def take_port(address: Address) -> int:

@@ -1,0 +1,264 @@
+"""The operator's command line: what it refuses, what it says, and what is left behind."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mpagent.anchors import read_anchors
+from mpserver.cli import main, make_parser
+from mpsim import board, fuses
+
+PRODUCT = """
+name = "gateway"
+attesters = ["mp"]
+grades = ["L"]
+mp_keys = ["MP"]
+
+[[slot]]
+name = "disk"
+kind = "local"
+length = 64
+
+[[slot]]
+name = "token"
+kind = "random"
+"""
+
+
+@pytest.fixture
+def key() -> dict[str, Any]:
+    """What `mpsim mp-key --json` prints."""
+    return dict(board.mp_key_record("imx8mm", fuses.srk_hash_of("lab")))
+
+
+class Desk:
+    """An operator with a state directory."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self.state, self._capsys = folder, folder / "state", capsys
+
+    def run(self, *words: str) -> tuple[int, str, str]:
+        """Exit code, standard output, standard error."""
+        code = main(["--dir", str(self.state), *words])
+        out, err = self._capsys.readouterr()
+        return code, out, err
+
+    def read(self, *words: str) -> Any:
+        """The JSON value of a command that must succeed."""
+        code, out, err = self.run(*words, "--json")
+        assert code == 0, err
+        return json.loads(out)
+
+    def write(self, name: str, text: str) -> str:
+        """A file to hand over."""
+        path = self.folder / name
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str], key: dict[str, Any]) -> Desk:
+    """A lab server, set up."""
+    made = Desk(tmp_path, capsys)
+    assert made.run("init", "--realm", "lab")[0] == 0
+    made.write("product.toml", PRODUCT.replace("MP", key["mp_key_id"]))
+    made.write("key.json", json.dumps(key))
+    return made
+
+
+def test_production_says_what_it_lacks_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = Desk(tmp_path, capsys).run("init", "--realm", "production")
+    assert code == 78 and "two people with passkeys" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_init_keeps_the_first_issuers_keys(desk: Desk) -> None:
+    before = {path: path.read_bytes() for path in desk.state.rglob("*") if path.is_file()}
+    code, _, err = desk.run("init", "--realm", "lab")
+    assert code == 78 and "set up already" in err
+    assert {path: path.read_bytes() for path in desk.state.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["frob"],
+        ["init"],
+        ["init", "--realm", "home"],
+        ["job", "create", "j"],
+        ["job", "create", "j", "--product", "p", "--quota", "0"],
+        ["job", "create", "../j", "--product", "gateway", "--quota", "1"],
+        ["run", "--port", "70000"],
+        ["product", "add", "/nowhere/at.all"],
+        ["inspect", "/nowhere/at.all"],
+        ["doctor", "--frob"],
+    ],
+    ids=" ".join,
+)
+def test_a_command_line_that_cannot_be_meant_ends_with_64_and_one_line(desk: Desk, words: list[str]) -> None:
+    code, out, err = desk.run(*words)
+    assert (code, out) == (64, "")
+    assert err.startswith("mpserver: ") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["doctor"], ["run"], ["job", "list"], ["ledger", "verify"], ["product", "show"]])
+def test_without_init_every_command_names_the_next_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    code, _, err = Desk(tmp_path, capsys).run(*words)
+    assert code == 78 and "mpserver init" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_from_keys_to_an_open_job_and_to_its_end(desk: Desk, key: dict[str, Any]) -> None:
+    assert desk.read("key", "import", str(desk.folder / "key.json"))["new"] is True
+    assert desk.read("key", "import", str(desk.folder / "key.json"))["new"] is False
+    assert desk.read("product", "add", str(desk.folder / "product.toml"))["version"] == 1
+    assert desk.read("product", "add", str(desk.folder / "product.toml"))["version"] == 2
+    assert desk.read("job", "create", "j1", "--product", "gateway", "--quota", "4")["state"] == "draft"
+    assert desk.read("job", "approve", "j1")["state"] == "open"
+    assert desk.run("job", "approve", "j1")[0] == 77
+    assert desk.run("job", "create", "j1", "--product", "gateway", "--quota", "9")[0] == 77
+    (job,) = desk.read("job", "list")
+    assert job == {"name": "j1", "product": "gateway", "state": "open", "quota": 4, "granted": 0, "provisioned": 0}
+    (path,) = (desk.state / "keys" / "jobs").iterdir()
+    assert desk.read("job", "end", "j1")["state"] == "ended"
+    assert not path.exists()
+    assert desk.read("job", "end", "j1")["state"] == "ended"
+    assert [entry["kind"] for entry in desk.read("ledger", "show")] == ["key", "product", "product", *["job"] * 3]
+    assert desk.read("ledger", "verify")["entries"] == 6
+    (listed,) = desk.read("key", "list")
+    assert listed["key_id"] == key["mp_key_id"] and key["public_key"] not in json.dumps(listed)
+
+
+def test_a_job_without_its_product_or_its_draft_is_refused(desk: Desk) -> None:
+    assert desk.run("job", "create", "j1", "--product", "gateway", "--quota", "4")[0] == 77
+    for verb in ("approve", "end", "show"):
+        code, _, err = desk.run("job", verb, "j1")
+        assert code == 77 and "no job j1" in err
+    assert desk.read("job", "list") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"public_key": "00"}, "64 bytes"),
+        ({"public_key": "zz"}, "not hexadecimal"),
+        ({"mp_key_id": "00" * 32}, "SHA-256"),
+        ({"origin": "anywhere"}, "origin"),
+        ({"mp_use": "both"}, "mp_use"),
+        ({"kind": "tpm", "ek_name": "000b"}, "34 bytes"),
+    ],
+)
+def test_a_key_record_with_a_wrong_field_is_named(
+    desk: Desk, key: dict[str, Any], change: dict[str, str], said: str
+) -> None:
+    code, _, err = desk.run("key", "import", desk.write("wrong.json", json.dumps({**key, **change})))
+    assert code == 64 and said in err
+    assert desk.read("key", "list") == []
+
+
+def test_a_key_known_as_another_is_not_replaced(desk: Desk, key: dict[str, Any]) -> None:
+    """A simulated key must not become silicon by importing it again."""
+    desk.read("key", "import", str(desk.folder / "key.json"))
+    code, _, err = desk.run("key", "import", desk.write("again.json", json.dumps({**key, "origin": "silicon"})))
+    assert code == 77 and "origin simulated" in err
+    assert desk.read("key", "list")[0]["origin"] == "simulated"
+
+
+def test_one_class_key_is_not_both_signed_with_and_secret(desk: Desk, key: dict[str, Any]) -> None:
+    """An MP signature gives the public key away (design section 4)."""
+    desk.read("product", "add", str(desk.folder / "product.toml"))
+    other = PRODUCT.replace("MP", key["mp_key_id"]).replace('"gateway"', '"bundle"\nmp_use = "secret"')
+    code, _, err = desk.run("product", "add", desk.write("other.toml", other))
+    assert code == 78 and "mp_use" in err
+    assert [one["name"] for one in desk.read("product", "show")] == ["gateway"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'name = "x"',
+        "name = ",
+        PRODUCT + "\nfrob = 1\n",
+        PRODUCT.replace('"gateway"', '"gateway"\nrealm = "production"'),
+    ],
+)
+def test_a_product_file_that_cannot_be_followed_leaves_no_product(desk: Desk, text: str) -> None:
+    assert desk.run("product", "add", desk.write("wrong.toml", text))[0] == 78
+    assert desk.read("product", "show") == []
+
+
+def test_the_anchors_it_prints_are_those_a_device_reads(desk: Desk, key: dict[str, Any]) -> None:
+    desk.read("product", "add", str(desk.folder / "product.toml"))
+    options = ("--sim-chip", "/chip", "--swname", "provisioning", "--swversion", "1.2")
+    code, out, _ = desk.run("product", "anchors", "gateway", *options)
+    assert code == 0
+    image, choice = read_anchors(Path(desk.write("anchors.toml", out)))
+
+    assert (image.realm, image.product, image.swversion) == ("lab", "gateway", "1.2")
+    assert [len(root) for root in image.roots] == [65, 65]
+    assert image.tls_roots[0] == (desk.state / "keys" / "root.crt").read_text()
+    assert image.mp_key_ids == (bytes.fromhex(key["mp_key_id"]),) and image.allow_open is False
+    assert [(slot.name, slot.kind, slot.length) for slot in image.slots] == [
+        ("disk", "local", 64),
+        ("token", "random", 32),
+    ]
+    assert (choice.attest, choice.seal, choice.keys, choice.soc) == ("sim", "sim", "sealed", "sim")
+
+
+def test_doctor_names_what_a_person_has_to_do(desk: Desk) -> None:
+    lines = {line["check"]: line for line in desk.read("doctor")}
+    assert lines["standby-root"]["ok"] is None and "off line" in lines["standby-root"]["next"]
+    (desk.state / "take-offline" / "standby-root.pem").unlink()
+    desk.read("product", "add", str(desk.folder / "product.toml"))
+    desk.read("job", "create", "j1", "--product", "gateway", "--quota", "4")
+    desk.read("job", "approve", "j1")
+    lines = {line["check"]: line for line in desk.read("doctor")}
+    assert lines["standby-root"]["ok"] and lines["jobs"]["ok"]
+
+    (path,) = (desk.state / "keys" / "jobs").iterdir()
+    path.unlink()
+    code, out, _ = desk.run("doctor")
+    assert code == 77 and "FAIL job-key: job j1 has lost its key" in out
+
+
+def test_an_unknown_board_is_no_traceback(desk: Desk) -> None:
+    code, _, err = desk.run("device", "show", "01ff")
+    assert code == 77 and "0 boards begin with 01ff" in err
+    assert desk.read("device", "list") == []
+
+
+def test_inspect_shows_a_certificate_and_refuses_garbage(desk: Desk) -> None:
+    code, out, _ = desk.run("inspect", str(desk.state / "keys" / "grant.cose"))
+    assert code == 0 and "grant" in out
+    code, out, err = desk.run("inspect", str(desk.folder / "product.toml"))
+    assert (code, out) == (76, "") and err.startswith("mpserver: ")
+
+
+def test_no_private_key_and_no_wrapped_value_is_ever_printed(desk: Desk) -> None:
+    desk.read("product", "add", str(desk.folder / "product.toml"))
+    shown = "".join(
+        "".join(desk.run(*words)[1:]) for words in (["doctor"], ["product", "anchors", "gateway"], ["ledger", "show"])
+    )
+    secret = (desk.state / "keys" / "symmetric.key").read_text()
+    assert secret not in shown and "PRIVATE" not in shown
+    assert hashlib.sha256(secret.encode()).hexdigest() not in shown
+
+
+def test_the_completion_knows_every_command(desk: Desk) -> None:
+    code, out, _ = desk.run("completion", "bash")
+    assert code == 0
+    for path in ('"job create"', '"ledger verify"', '"product anchors"', '"device show"'):
+        assert path in out
+    assert "--quota" in out and "--realm" in out
+
+
+def test_every_command_has_words_about_itself() -> None:
+    text = make_parser().format_help()
+    for name in ("init", "run", "product", "key", "job", "device", "ledger", "doctor", "inspect", "completion"):
+        assert f"    {name}" in text
