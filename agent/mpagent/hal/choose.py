@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from mpagent.errors import ConfigWrong
 from mpagent.hal import ports
-from mpagent.hal.software import SealedKeyring
-from mpagent.hal.tpm import TpmParts, open_tpm
+
+if TYPE_CHECKING:
+    from mpagent.hal.tpm import TpmParts
 
 _SIM_MODULE: Final = "mpsim.backend"
 Part = TypeVar("Part")
@@ -51,9 +52,11 @@ class _Bench:
         self.shelf: Final = shelf
 
     @cached_property
-    def tpm(self) -> TpmParts:
+    def tpm(self) -> "TpmParts":
         if self._choice.tpm_tcti is None:
             raise ConfigWrong('a part of this board is "tpm", and tpm_tcti does not say where the TPM is')
+        from mpagent.hal.tpm import open_tpm  # a board without a TPM pays nothing for it
+
         return self._stack.enter_context(open_tpm(self._choice.tpm_tcti, self.shelf))
 
     def open_sim(self, opener: str) -> Any:
@@ -89,6 +92,12 @@ def _open_sim_soc(bench: _Bench) -> ports.Soc:
     return soc
 
 
+def _open_sealed_keyring(bench: _Bench) -> ports.Keyring:
+    from mpagent.hal.software import SealedKeyring  # `status` and --version read this module for its names only
+
+    return SealedKeyring(bench.sealer, bench.shelf)
+
+
 ATTESTERS: Final[Mapping[str, Callable[[_Bench], ports.Attester]]] = {
     "sim": _open_sim_attester,
     "tpm": lambda bench: bench.tpm.attester,
@@ -98,7 +107,7 @@ SEALERS: Final[Mapping[str, Callable[[_Bench], ports.Sealer]]] = {
     "tpm": lambda bench: bench.tpm.sealer,
 }
 KEYRINGS: Final[Mapping[str, Callable[[_Bench], ports.Keyring]]] = {
-    "sealed": lambda bench: SealedKeyring(bench.sealer, bench.shelf),
+    "sealed": _open_sealed_keyring,
     "tpm": lambda bench: bench.tpm.keyring,
 }
 SOCS: Final[Mapping[str, Callable[[_Bench], ports.Soc]]] = {
