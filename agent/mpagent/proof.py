@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from mpagent.csr import write_csr
-from mpagent.errors import HardwareGone
+from mpagent.errors import HardwareGone, NotMine
 from mpagent.hal.ports import Attestation, AttesterMaterial, Board, DeviceKey, SocFacts
 from mpagent.image import Image
 from mpwire import labels, registry
@@ -195,5 +195,8 @@ def _activate(board: Board, challenge: Challenge, evidence: bytes) -> bytes | No
         return None
     if challenge.credential is None:
         raise PeerBroke("the challenge holds no credential for this board's TPM")
-    secret = board.activator.activate(challenge.credential.id_object, challenge.credential.encrypted_secret)
+    try:
+        secret = board.activator.activate(challenge.credential.id_object, challenge.credential.encrypted_secret)
+    except NotMine as error:  # nothing protects a Challenge: a stranger's credential is no finding about this board
+        raise PeerBroke("challenge-credential: made for another TPM", detail=str(error)) from error
     return hmac.digest(secret.reveal(), hashlib.sha256(evidence).digest(), "sha256")
