@@ -186,7 +186,7 @@ class Oem:
 
     def secrets(self) -> list[bytes]:
         """Every value that boards were given by the issuer, unwrapped; certificates are no secrets."""
-        found = self.rows(
+        found = self.connection.execute(
             "SELECT units.job, ueid, slot, version, wrapped FROM slot_values JOIN units USING (ueid)"
             " WHERE slot != 'identity'"
         )
