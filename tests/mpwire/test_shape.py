@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from mpwire.codec import decode
 from mpwire.errors import Malformed
 from mpwire.shape import Field, Integer, ListOf, MapOf, Octets, OneOf, Row, TableOf, Text
-from tests.vectors.format import load, read_bytes
-from tests.vectors.structure import PAYLOADS
+from tests.vectors.format import PAYLOADS, load, read_bytes
 
 GOLDEN = {vector["name"]: read_bytes(vector["bytes"]) for vector in load("golden.json")}
 

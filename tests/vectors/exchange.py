@@ -259,7 +259,8 @@ def speak(kind: str, bent: Bent | None = None) -> Spoken:
 def _activation(kind: str, nonce: bytes, evidence: bytes) -> bytes | None:
     if kind == "mp":
         return None
-    secret = world.derive(labels.CREDENTIAL_SECRET, nonce[:28] + attester_id(kind))
+    key = world.derive(labels.CREDENTIAL_SECRET, nonce[16:20])
+    secret = hmac.digest(key, nonce[:28] + attester_id(kind), "sha256")
     return hmac.digest(secret, hashlib.sha256(evidence).digest(), "sha256")
 
 
@@ -330,26 +331,35 @@ def make_grant(
     return write_signed(payload, labels.TYP_GRANT, labels.AAD_GRANT, signed_by, key.sign, trust_update)
 
 
+def make_receipt_slots() -> tuple[SlotReceipt, ...]:
+    """Every slot as it was read back and unsealed."""
+    local = Secret(world.fill("disk-key", 32))
+    stored = [(slot, slot.value or local) for slot in make_slots()]
+    return tuple(
+        SlotReceipt(slot.name, "sim", slot.version, make_check_value(CHECK_KEY, slot.name, slot.version, value))
+        for slot, value in stored
+    )
+
+
 def make_receipt(
     grant: bytes, kind: str = "mp", bend: Bend | None = None, key: world.FixedKey = world.DEVICE_SIGN
 ) -> bytes:
     """5. As the board says it after sealing all four slots."""
-    local = Secret(world.fill("disk-key", 32))
-    stored = [(slot, slot.value or local) for slot in make_slots()]
-    checks = [
-        SlotReceipt(slot.name, "sim", slot.version, make_check_value(CHECK_KEY, slot.name, slot.version, value))
-        for slot, value in stored
-    ]
     receipt = Receipt(
         phase="sealed",
         grant_digest=hashlib.sha256(grant).digest(),
         ueid=ueid(kind),
-        slots=tuple(checks),
+        slots=make_receipt_slots(),
         rollback="none",
         closed_proof="mp-key",
         life_cycle=3,
     )
     return sign_receipt(RECEIPT.encode(replace(receipt, **(bend or {}))), key)
+
+
+def resign(protected: bytes, payload: bytes, aad: bytes, key: world.FixedKey) -> bytes:
+    """An envelope of these parts, signed under any label."""
+    return join_sign1(protected, {}, payload, key.sign(sig_structure(protected, aad, payload)))
 
 
 def sign_receipt(payload: bytes, key: world.FixedKey = world.DEVICE_SIGN) -> bytes:

@@ -106,3 +106,20 @@ READERS: Final[Mapping[str, Callable[[bytes], Any]]] = {
     "entry": _plain(ENTRY, limits.CLOSED_MAX_BYTES),
 }
 """By the name of a rule in docs/wire.cddl: what reads that message in mpwire."""
+
+PAYLOADS: Final[dict[str, tuple[str, MapOf[Any], int, bool]]] = {
+    "hello-with-everything": ("hello", HELLO, limits.HELLO_MAX_BYTES, False),
+    "challenge-tpm": ("challenge", CHALLENGE, limits.CHALLENGE_MAX_BYTES, False),
+    "proof-tpm": ("proof", PROOF, limits.PROOF_MAX_BYTES, False),
+    "eat-tpm": ("eat", CLAIMS, evidence.CLAIMS_MAX_BYTES, True),
+    "grant": ("grant", GRANT, limits.GRANT_MAX_BYTES, True),
+    "contents-with-everything": ("contents", CONTENTS, limits.GRANT_MAX_BYTES, False),
+    "receipt-with-everything": ("receipt", RECEIPT, limits.RECEIPT_MAX_BYTES, True),
+    "closed": ("closed", CLOSED, limits.CLOSED_MAX_BYTES, False),
+    "refusal-with-wait": ("refusal", REFUSAL, limits.REFUSAL_MAX_BYTES, False),
+    "issuer-certificate-delegated": ("issuer-certificate", ISSUER_CERTIFICATE, CERTIFICATE_MAX_BYTES, True),
+    "trust-update": ("trust-update", TRUST_UPDATE, CERTIFICATE_MAX_BYTES, True),
+    "head": ("head", HEAD, CERTIFICATE_MAX_BYTES, True),
+    "entry": ("entry", ENTRY, limits.CLOSED_MAX_BYTES, False),
+}
+"""By the golden vector that is broken: message, shape of its map, most bytes of that map, enveloped or not."""

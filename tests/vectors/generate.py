@@ -1,8 +1,10 @@
 """Writes every vector file beside it: python -m tests.vectors.generate. A rerun changes nothing, and a test says so."""
 
+import hashlib
 import json
 
-from tests.vectors import golden, spelling, structure, trusting, world
+from mpwire import mp, tpm2
+from tests.vectors import asking, exchange, golden, hearing, spelling, structure, trusting, world
 from tests.vectors.format import HERE, render
 
 
@@ -17,12 +19,30 @@ def render_world() -> str:
         "job": world.JOB,
         "issuer_epoch": world.EPOCH,
         "symmetric_root": world.SYMMETRIC_ROOT.hex(),
+        "policy": {
+            **world.POLICY,
+            "mp_keys": [exchange.attester_id("mp").hex()],
+            "mpmrs": [mp.MPMR_OPTEE.hex()],
+            "srk_hashes": [exchange.SRK_HASH.hex()],
+            "eks": [tpm2.make_name(world.EK_PUBLIC).hex()],
+        },
+        "ueid": {kind: exchange.ueid(kind).hex() for kind in ("mp", "tpm")},
+        "grant": granted(),
         "keys": {
             name.lower(): {"scalar": one.to_scalar().reveal().hex(), "point": one.public_key().hex()}
             for name, one in sorted(keys.items())
         },
     }
     return json.dumps(told, indent=1) + "\n"
+
+
+def granted() -> dict[str, object]:
+    """What the ledger holds of the Grant in golden.json."""
+    checks = {
+        slot.name: {"version": slot.version, "check": None if slot.check is None else slot.check.hex()}
+        for slot in exchange.make_slots()
+    }
+    return {"digest": hashlib.sha256(golden.GRANT).hexdigest(), "checks": checks}
 
 
 def render_all() -> dict[str, str]:
@@ -34,6 +54,8 @@ def render_all() -> dict[str, str]:
         "decoder.json": render(spelling.decoder_vectors()),
         "cose.json": render(spelling.cose_vectors()),
         "trust.json": render(trusting.vectors()),
+        "issuer.json": render(asking.vectors()),
+        "device.json": render(hearing.vectors()),
     }
 
 

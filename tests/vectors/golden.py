@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from mpwire import hpke, labels, registry
 from mpwire.codec import decode
-from mpwire.cose import join_sign1, sig_structure, write_sign1
+from mpwire.cose import write_sign1
 from mpwire.evidence import outer_headers
 from mpwire.messages.eat import CLAIMS
 from mpwire.messages.grant import CONTENTS, Content, Manifest, SlotGrant, make_escrow_info
@@ -168,7 +168,6 @@ def reseal(message: str, payload: bytes) -> bytes:
             return write_sign1(headers, payload, labels.AAD_ISSUER_CERTIFICATE, world.ROOT.sign)
         case "trust-update":
             tagged: Any = decode(world.trust_update())
-            message_signed = sig_structure(tagged.value[0], labels.AAD_TRUST_UPDATE, payload)
-            return join_sign1(tagged.value[0], {}, payload, world.ROOT.sign(message_signed))
+            return exchange.resign(tagged.value[0], payload, labels.AAD_TRUST_UPDATE, world.ROOT)
         case _:
             return payload

@@ -7,34 +7,11 @@ docs/wire.cddl must refuse them as well. What a schema cannot see has kinds of i
 from collections.abc import Iterator
 from typing import Any, Final
 
-from mpwire import evidence, limits, registry
+from mpwire import registry
 from mpwire.codec import decode, encode
-from mpwire.messages.eat import CLAIMS
-from mpwire.messages.grant import CONTENTS, GRANT, RECEIPT
-from mpwire.messages.issuer import ENTRY, HEAD, ISSUER_CERTIFICATE, TRUST_UPDATE
-from mpwire.messages.plain import CHALLENGE, CLOSED, HELLO, PROOF, REFUSAL
-from mpwire.shape import MapOf
-from mpwire.trust import CERTIFICATE_MAX_BYTES
 from tests.vectors import golden
-from tests.vectors.format import Vector, write_bytes
+from tests.vectors.format import PAYLOADS, Vector, write_bytes
 from tests.vectors.mutation import break_map
-
-PAYLOADS: Final[dict[str, tuple[str, MapOf[Any], int, bool]]] = {
-    "hello-with-everything": ("hello", HELLO, limits.HELLO_MAX_BYTES, False),
-    "challenge-tpm": ("challenge", CHALLENGE, limits.CHALLENGE_MAX_BYTES, False),
-    "proof-tpm": ("proof", PROOF, limits.PROOF_MAX_BYTES, False),
-    "eat-tpm": ("eat", CLAIMS, evidence.CLAIMS_MAX_BYTES, True),
-    "grant": ("grant", GRANT, limits.GRANT_MAX_BYTES, True),
-    "contents-with-everything": ("contents", CONTENTS, limits.GRANT_MAX_BYTES, False),
-    "receipt-with-everything": ("receipt", RECEIPT, limits.RECEIPT_MAX_BYTES, True),
-    "closed": ("closed", CLOSED, limits.CLOSED_MAX_BYTES, False),
-    "refusal-with-wait": ("refusal", REFUSAL, limits.REFUSAL_MAX_BYTES, False),
-    "issuer-certificate-delegated": ("issuer-certificate", ISSUER_CERTIFICATE, CERTIFICATE_MAX_BYTES, True),
-    "trust-update": ("trust-update", TRUST_UPDATE, CERTIFICATE_MAX_BYTES, True),
-    "head": ("head", HEAD, CERTIFICATE_MAX_BYTES, True),
-    "entry": ("entry", ENTRY, limits.CLOSED_MAX_BYTES, False),
-}
-"""By the golden vector that is broken: message, shape of its map, most bytes of that map, enveloped or not."""
 
 
 def vectors() -> list[Vector]:

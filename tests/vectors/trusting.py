@@ -136,3 +136,7 @@ def _updates() -> Iterator[Vector]:
     yield _vector("trust update backwards", "trust-update", "trust-update-epoch", raw)
     raw = world.trust_update(new_root_by=world.OTHER)
     yield _vector("new root that nobody holds", "trust-update", "trust-update-new-root", raw)
+    many = [world.FixedKey(f"rotated-root-{count}").public_key().hex() for count in range(6)]
+    raw = world.trust_update()
+    yield _vector("a ninth root", "trust-update", "trust-update-roots", raw, more_roots=many)
+    yield _vector("an eighth root", "trust-update", "ok", raw, more_roots=many[:-1])

@@ -31,6 +31,24 @@ EPOCH: Final = 3
 DAY: Final = 86_400
 SYMMETRIC_ROOT: Final = sha256(b"mpagent/vectors/symmetric-root").digest()
 
+POLICY: Final = {
+    "name": PRODUCT,
+    "realm": REALM,
+    "attesters": ["mp", "tpm"],
+    "grades": ["S", "K"],
+    "life_cycle": "closed",
+    "profile": "raw",
+    "mp_use": "sign",
+    "minimum_software": [1, 4],
+    "slots": [
+        {"name": "disk-key", "kind": "local", "destination": "sealed", "version": 1},
+        {"name": "api-key", "kind": "random", "destination": "sealed", "version": 1},
+        {"name": "update-ca", "kind": "static", "destination": "plain", "version": 2},
+        {"name": "idevid", "kind": "certificate", "destination": "credential", "version": 1},
+    ],
+}
+"""The product's rules; what hangs on keys (mp_keys, mpmrs, srk_hashes, eks) is added in generate.py."""
+
 
 def fill(label: str, size: int) -> bytes:
     """`size` bytes that look random and never change."""

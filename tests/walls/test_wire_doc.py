@@ -1,41 +1,17 @@
 """docs/wire.md says what the code does: its tables are the code's, and every check has its name in it."""
 
-import ast
 import re
-from pathlib import Path
 
 import pytest
 
 from mpwire import codec, cose, registry
 from scripts.wire_tables import DOCUMENT, SHAPES, draw_all, fill
+from tests.walls.checks import SPEAKING, names_of_checks
 from tests.walls.rooms import ROOT
 
 TEXT = DOCUMENT.read_text()
-RAISERS = {"Refused", "Unauthentic", "PeerBroke", "step", "require"}
-NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-SPEAKING = [
-    *(ROOT / "server/mpissuer").glob("*.py"),
-    ROOT / "agent/mpagent/acceptance.py",
-    ROOT / "agent/mpwire/trust.py",
-    ROOT / "agent/mpwire/merkle.py",
-    ROOT / "agent/mpwire/hpke.py",
-]
 ELSEWHERE = {"merkle-consistency", "job-ended"}
 """Names that no peer can bring about: an auditor's check, and the keystore's."""
-
-
-def names_of_checks(path: Path) -> set[str]:
-    """The literal check names that this source raises."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in RAISERS:
-            place = 1 if node.func.id == "require" else 0
-            texts = [part for part in ast.walk(node.args[place]) if isinstance(part, ast.Constant)] if node.args else []
-            for text in texts[:1]:
-                if isinstance(text.value, str) and (name := NAME.match(text.value)):
-                    ends = len(name[0]) == len(text.value) or text.value[len(name[0])] == ":"
-                    found |= {name[0]} if ends else set()
-    return found
 
 
 def test_every_table_is_the_one_in_the_code() -> None:
