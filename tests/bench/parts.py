@@ -1,0 +1,245 @@
+"""The machine's own parts of one enrollment on the server, each by the library that does it best here, without us.
+
+    python parts.py STATE CHIP BATCH     STATE is a fresh issuer; prints one JSON object, microseconds a part
+
+Their sum is what the machine would allow if our own code cost nothing. The handshake is not here: it is measured with
+the same listener and load as the server itself.
+"""
+
+import datetime
+import hashlib
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import cbor2
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from exchange import Exchange, Maker
+from figures import cost_of
+from issuer import SLOTS
+
+from mpserver.answering import make_answer, make_issuer
+from mpserver.state import Places, State, open_ledger, open_state
+from mpserver.store.sequencer import Sequencer, Work
+from mpwire.messages.plain import PROOF
+
+VERIFIES: Final = 4
+"""Attester over the evidence, device key over the claims, CSR, Receipt."""
+POINTS: Final = 3
+"""Public keys never seen before: device sign, device KEM, certificate slot."""
+SIGNS_ALONE: Final = 1
+"""The Grant. The certificate's signature is inside its part; the head's is shared by a batch."""
+ENROLLMENTS: Final = 256
+
+
+def measure(state_folder: Path, chip: Path, batch: int) -> dict[str, float]:
+    """Microseconds of CPU one enrollment, by part."""
+    messages, statements = live(state_folder, chip, batch)
+    found = {
+        f"{VERIFIES} P-256 verifies": VERIFIES * _cost_of_verify() + POINTS * _cost_of_point(),
+        f"P-256 signs (grant, 2 heads a batch of {batch})": (SIGNS_ALONE + 2 / batch) * _cost_of_sign(),
+        "HPKE seal": _cost_of_hpke(),
+        "device certificate": _cost_of_certificate(),
+        "six codecs": _cost_of_codecs(messages),
+        f"ledger, commits of {batch}": _cost_of_ledger(state_folder, statements),
+    }
+    return {name: seconds * 1e6 for name, seconds in found.items()}
+
+
+def live(folder: Path, chip: Path, batch: int) -> tuple[list[bytes], list[tuple[str, Any]]]:
+    """Enroll ENROLLMENTS boards in this process: the six messages of one, and every statement the ledger ran."""
+    state = open_state(folder)
+    writing = open_ledger(state.places)
+    tape = Tape(writing)
+    try:
+        sequencer = state.make_sequencer(tape)  # type: ignore[arg-type]  # a Connection, as the store asks for
+        reading = Tape(state.connection, tape.statements)
+        answer = make_answer(
+            make_issuer(state.authority, state.clock, reading), make_issuer(state.authority, state.clock, tape)
+        )
+        maker = _maker(state, chip)
+        messages: list[bytes] = []
+        for first in range(0, ENROLLMENTS, batch):
+            devices = [maker.make() for _ in range(min(batch, ENROLLMENTS - first))]
+            messages = _live_batch(devices, answer, sequencer)
+        return messages, tape.statements
+    finally:
+        writing.close()
+        state.close()
+
+
+def _maker(state: State, chip: Path) -> Maker:
+    return Maker(chip, state.authority.public_key("trust"), state.authority.public_key("grant"), SLOTS)
+
+
+def _live_batch(devices: list[Exchange], answer: Any, sequencer: Sequencer) -> list[bytes]:
+    challenges = [answer(one.hello) for one in devices]
+    proofs = [one.prove(heard) for one, heard in zip(devices, challenges, strict=True)]
+    grants = _settle(sequencer, [answer(one) for one in proofs])
+    receipts = []
+    for one, proof, grant in zip(devices, proofs, grants, strict=True):
+        evidence = PROOF.decode(proof, len(proof)).evidence
+        receipts.append(one.take(hashlib.sha256(evidence).digest(), grant))
+    closed = _settle(sequencer, [answer(one) for one in receipts])
+    for one, heard in zip(devices, closed, strict=True):
+        one.end(heard)
+    return [devices[0].hello, challenges[0], proofs[0], grants[0], receipts[0], closed[0]]
+
+
+def _settle(sequencer: Sequencer, works: list[Work]) -> list[bytes]:
+    outcomes = []
+    for one in sequencer.settle(works):
+        if isinstance(one, Exception):
+            raise one
+        outcomes.append(one)
+    return outcomes
+
+
+class Tape:
+    """A connection that remembers what was asked of it."""
+
+    def __init__(self, connection: sqlite3.Connection, statements: list[tuple[str, Any]] | None = None) -> None:
+        self._connection = connection
+        self.statements: list[tuple[str, Any]] = [] if statements is None else statements
+
+    @property
+    def in_transaction(self) -> bool:
+        """As the connection says."""
+        return self._connection.in_transaction
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        """One statement."""
+        self.statements.append((sql, parameters))
+        return self._connection.execute(sql, parameters)
+
+    def executemany(self, sql: str, parameters: Any, /) -> sqlite3.Cursor:
+        """One statement for each row."""
+        rows = list(parameters)
+        self.statements += [(sql, row) for row in rows]
+        return self._connection.executemany(sql, rows)
+
+    def close(self) -> None:
+        """As the connection does."""
+        self._connection.close()
+
+
+def _cost_of_ledger(folder: Path, statements: list[tuple[str, Any]]) -> float:
+    """The same statements again, on the same disk, from the ledger as it was before; commits are real."""
+    connection = _take_back(folder)
+    start = time.process_time()
+    for sql, parameters in statements:
+        cursor = connection.execute(sql, parameters)
+        if sql.startswith("SELECT"):
+            cursor.fetchall()
+    spent = time.process_time() - start
+    connection.close()
+    return spent / ENROLLMENTS
+
+
+def _take_back(folder: Path) -> sqlite3.Connection:
+    """A connection to the ledger with every enrollment taken out again; administrative entries stay."""
+    connection = open_ledger(Places(folder))
+    (kept,) = connection.execute("SELECT count(*) FROM audit").fetchone()
+    connection.execute("PRAGMA foreign_keys = OFF")
+    for table in ("grants", "slot_values", "hardware_ids", "units", "nodes"):
+        connection.execute(f"DELETE FROM {table}")
+    connection.execute("DELETE FROM heads WHERE size > ?", (kept,))
+    connection.execute("DELETE FROM entries WHERE idx >= ?", (kept,))
+    connection.execute("UPDATE jobs SET granted = 0, state = 'open'")
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+def _cost_of_verify() -> float:
+    key, message = ec.generate_private_key(ec.SECP256R1()), os.urandom(900)
+    signature, public, algorithm = key.sign(message, ec.ECDSA(SHA256())), key.public_key(), ec.ECDSA(SHA256())
+    return cost_of(lambda: public.verify(signature, message, algorithm))
+
+
+def _cost_of_point() -> float:
+    numbers = ec.generate_private_key(ec.SECP256R1()).public_key().public_numbers()
+    point = b"\x04" + numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big")
+    return cost_of(lambda: ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point))
+
+
+def _cost_of_sign() -> float:
+    key, message, algorithm = ec.generate_private_key(ec.SECP256R1()), os.urandom(1_800), ec.ECDSA(SHA256())
+    return cost_of(lambda: key.sign(message, algorithm))
+
+
+def _cost_of_hpke() -> float:
+    suite, public = Suite(KEM.P256, KDF.HKDF_SHA256, AEAD.AES_256_GCM), ec.generate_private_key(ec.SECP256R1())
+    point, plain, info = public.public_key(), os.urandom(1_000), os.urandom(300)
+    return cost_of(lambda: suite.encrypt(plain, point, info))
+
+
+def _cost_of_certificate() -> float:
+    issuer_key, device = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1()).public_key()
+    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "device CA")])
+    authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
+    usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
+    start, end = datetime.datetime(2026, 1, 1), datetime.datetime(9999, 12, 31)
+
+    def make() -> object:
+        name = [(NameOID.COMMON_NAME, "identity"), (NameOID.SERIAL_NUMBER, "0" * 64)]
+        return (
+            x509.CertificateBuilder(
+                issuer,
+                x509.Name([x509.NameAttribute(*one) for one in name]),
+                device,
+                x509.random_serial_number(),
+                start,
+                end,
+            )
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(usage, critical=True)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+            .add_extension(authority, critical=False)
+            .sign(issuer_key, SHA256())
+        )
+
+    return cost_of(make)
+
+
+def _cost_of_codecs(messages: list[bytes]) -> float:
+    """Read what a device says and write what an issuer says, by cbor2; envelopes nested in one message included."""
+    hello, challenge, proof, grant, receipt, closed = messages
+    outer = cbor2.loads(cbor2.loads(proof)[2]).value
+    inner = cbor2.loads(outer[2]).value
+    heard = [hello, proof, challenge, hello, cbor2.loads(proof)[2], outer[0], outer[2], inner[0], inner[2], receipt]
+    heard += [cbor2.loads(receipt).value[0], cbor2.loads(receipt).value[2]]
+    said = [cbor2.loads(one) for one in (challenge, grant, cbor2.loads(grant).value[2], closed)]
+    return cost_of(lambda: ([cbor2.loads(one) for one in heard], [cbor2.dumps(one) for one in said]))
+
+
+@contextmanager
+def busy_neighbour() -> Iterator[None]:
+    """The other core at work, as it is while clients load the server."""
+    code = (
+        "from cryptography.hazmat.primitives.asymmetric import ec\n"
+        "from cryptography.hazmat.primitives.hashes import SHA256\n"
+        "key = ec.generate_private_key(ec.SECP256R1())\n"
+        "while True: key.public_key().verify(key.sign(b'x', ec.ECDSA(SHA256())), b'x', ec.ECDSA(SHA256()))\n"
+    )
+    neighbour = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        yield
+    finally:
+        neighbour.kill()
+        neighbour.wait()
+
+
+if __name__ == "__main__":
+    with busy_neighbour():
+        print(json.dumps(measure(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))))
