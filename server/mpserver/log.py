@@ -17,18 +17,22 @@ class Log:
         self._second, self._lines, self._dropped = 0, 0, 0
 
     def say(self, event: str, **fields: object) -> None:
-        """One line, always."""
+        """One line, always; one that cannot be written is counted. A full disk under the log stops no board."""
         line = {"time": int(time.time()), "event": event, **fields}
-        self._out.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
-        self._out.flush()
+        try:
+            self._out.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
+            self._out.flush()
+        except OSError:
+            self._dropped += 1
 
     def say_bounded(self, event: str, **fields: object) -> None:
         """One line, unless this second had LINES_PER_SECOND already."""
         second = int(time.monotonic())
         if second != self._second:
-            if self._dropped:
-                self.say("lines-dropped", count=self._dropped)
-            self._second, self._lines, self._dropped = second, 0, 0
+            self._second, self._lines = second, 0
+            dropped, self._dropped = self._dropped, 0
+            if dropped:
+                self.say("lines-dropped", count=dropped)
         if self._lines >= LINES_PER_SECOND:
             self._dropped += 1
             return
