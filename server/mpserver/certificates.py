@@ -12,13 +12,12 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mpwire import labels, registry
 from mpwire.cose import thumbprint, write_sign1
 from mpwire.messages.issuer import ISSUER_CERTIFICATE, IssuerCertificate
-from mpwire.p256 import SoftKey, load_point
+from mpwire.p256 import SoftKey
 
 DAY_S: Final = 86_400
 ROLE_LIFE_S: Final = 90 * DAY_S
@@ -67,7 +66,7 @@ def make_device_ca(
         .add_extension(_usage(certificates=True), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-        .add_extension(_authority(root), critical=False)
+        .add_extension(key_identifier(root), critical=False)
         .sign(root_key, SHA256())
     )
 
@@ -84,40 +83,12 @@ def make_tls(
     start = _builder(subject, root.subject, key, now, now + ROLE_LIFE_S)
     return (
         start.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(certificates=False), critical=True)
+        .add_extension(leaf_usage(), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectAlternativeName([_general_name(one) for one in names]), critical=False)
-        .add_extension(_authority(root), critical=False)
+        .add_extension(key_identifier(root), critical=False)
         .sign(root_key, SHA256())
     )
-
-
-class DeviceCa:
-    """Makes IEEE 802.1AR IDevIDs; what does not change from board to board is made once."""
-
-    def __init__(self, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
-        self._issuer, self._key = certificate.subject, key
-        self._chain = certificate.public_bytes(Encoding.DER)
-        self._authority = _authority(certificate)
-
-    def certify(self, point: bytes, subject: str, ueid: bytes, now: int, not_after: int) -> tuple[bytes, ...]:
-        """DER, leaf first, without the root. The subject's serialNumber is the ueid without its type octet, in hex:
-        64 characters, the most X.520 allows, of the PrintableString that IEEE 802.1AR section 8.6 wants."""
-        name = x509.Name(
-            [
-                x509.NameAttribute(NameOID.COMMON_NAME, subject),
-                x509.NameAttribute(NameOID.SERIAL_NUMBER, ueid[1:].hex()),
-            ]
-        )
-        leaf = (
-            _builder(name, self._issuer, load_point(point), now, not_after)
-            .add_extension(_DEVICE_CONSTRAINTS, critical=True)
-            .add_extension(_DEVICE_USAGE, critical=True)
-            .add_extension(_DEVICE_PURPOSE, critical=False)
-            .add_extension(self._authority, critical=False)
-            .sign(self._key, SHA256())
-        )
-        return leaf.public_bytes(Encoding.DER), self._chain
 
 
 def _builder(
@@ -152,7 +123,13 @@ def _usage(*, certificates: bool) -> x509.KeyUsage:
     )
 
 
-def _authority(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+def leaf_usage() -> x509.KeyUsage:
+    """A key that signs, and no certificates."""
+    return _usage(certificates=False)
+
+
+def key_identifier(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """Which key of the issuer signed."""
     identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
 
@@ -162,8 +139,3 @@ def _general_name(text: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(text))
     except ValueError:
         return x509.DNSName(text)
-
-
-_DEVICE_CONSTRAINTS: Final = x509.BasicConstraints(ca=False, path_length=None)
-_DEVICE_USAGE: Final = _usage(certificates=False)
-_DEVICE_PURPOSE: Final = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
