@@ -184,9 +184,9 @@ class RogueIssuer:
         """The OEM's root."""
         return SoftKey(Keystore(self.oem.folder / "keys").load_key(ROOT))
 
-    def certify(self, key: SoftKey, signer: SoftKey | None = None, **changes: Any) -> bytes:
+    def certify(self, key: SoftKey, by: SoftKey | None = None, **changes: Any) -> bytes:
         """A role certificate; by default a right one for the role grant."""
-        above = self.root if signer is None else signer
+        above = self.root if by is None else by
         body = IssuerCertificate(
             role="grant",
             realm="lab",
