@@ -1,0 +1,1 @@
+"""`make demo`: one server, four boards and seven attacks, by the commands a person would type."""
