@@ -20,7 +20,7 @@ from mpserver.errors import AddressTaken, StateBroke
 from mpserver.face import Face
 from mpserver.keystore import TLS
 from mpserver.log import Log
-from mpserver.service import Service
+from mpserver.service import Service, deliver
 from mpserver.state import State, open_ledger
 from mpserver.store.writer import Writer
 
@@ -48,7 +48,7 @@ def run(state: State, address: Address, ready_file: Path | None) -> None:
     allow_connections()
     port = take_port(address)
     writing = open_ledger(state.places)
-    writer = Writer(state.make_sequencer(writing))
+    writer = Writer(state.make_sequencer(writing), deliver)
     asking, booking = (make_issuer(state.authority, state.clock, one) for one in (state.connection, writing))
     service = Service(make_answer(asking, booking), write_refusal, writer, log)
     writer.start()

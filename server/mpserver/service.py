@@ -4,13 +4,13 @@ Status codes carry no meaning to a device beyond 200 (an answer), 4xx (a Refusal
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from mpissuer.errors import NotNow, Refused
 from mpserver.log import Log
-from mpserver.store.sequencer import Work
+from mpserver.store.sequencer import Outcome, Work
 from mpserver.store.writer import Writer
 from mpwire import limits
 from mpwire.errors import Malformed, MpError, PeerBroke
@@ -18,6 +18,8 @@ from mpwire.messages.plain import HELLO, PROOF, Hello
 
 Answer: TypeAlias = "Callable[[bytes], bytes | Work]"
 """The issuer: what it says at once, or what the ledger has to do first. Raises PeerBroke, Refused, NotNow."""
+
+Ticket: TypeAlias = "asyncio.Future[bytes]"
 
 OK, BAD, FORBIDDEN, BUG, LATER = 200, 400, 403, 500, 503
 BUG_RETRY_S: Final = 60
@@ -43,7 +45,9 @@ class Service:
         try:
             said = self._answer(raw)
             if isinstance(said, Work):
-                said = await asyncio.wrap_future(self._writer.submit(said))
+                ticket: Ticket = asyncio.get_running_loop().create_future()
+                self._writer.submit(said, ticket)
+                said = await ticket
             return Reply(OK, said)
         except Refused as error:
             self._note("refused", raw, error, error.check)
@@ -63,6 +67,23 @@ class Service:
 
     def _note(self, event: str, raw: bytes, error: MpError, check: str) -> None:
         self._log.say_bounded(event, check=check, detail=error.detail, **name_run(raw))
+
+
+def deliver(settled: Sequence[tuple[Ticket, Outcome]]) -> None:
+    """mpserver.store.writer.Deliver: wakes the loop once for a whole batch."""
+    loop = settled[0][0].get_loop()
+    if not loop.is_closed():  # else the server was told to stop and nobody waits any more
+        loop.call_soon_threadsafe(_resolve, settled)
+
+
+def _resolve(settled: Sequence[tuple[Ticket, Outcome]]) -> None:
+    for ticket, outcome in settled:
+        if ticket.done():  # its connection is gone
+            continue
+        if isinstance(outcome, Exception):
+            ticket.set_exception(outcome)
+        else:
+            ticket.set_result(outcome)
 
 
 def name_run(raw: bytes) -> dict[str, str]:

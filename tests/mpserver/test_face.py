@@ -145,7 +145,7 @@ def test_a_flood_of_garbage_does_not_fill_the_log(server: Running) -> None:
         for _ in range(400):
             session.post(server.url + registry.PATH, b"x", headers={"content-type": registry.CONTENT_TYPE}, timeout=10)
         seconds = time.monotonic() - started
-    assert len(server.log) - before <= 50 * (int(seconds) + 2)
+    assert len(server.log) - before <= 51 * (int(seconds) + 2)
 
 
 def test_a_whole_enrollment_and_a_clean_stop(tmp_path: Path) -> None:

@@ -166,23 +166,22 @@ def test_alarms_of_a_cloner_with_many_keys_stay_few(shop: Shop) -> None:
 
 def test_the_writer_answers_every_thread_and_finishes_what_waits(shop: Shop) -> None:
     shop.raw.execute("UPDATE jobs SET quota = 1000")
-    writer = Writer(shop.sequencer)
+    answers: list[object] = []
+    writer = Writer(shop.sequencer, lambda settled: answers.extend(outcome for _, outcome in settled))
     works = [grant_work(shop.order(), shop.issuer) for _ in range(200)]
-    futures = [writer.submit(one) for one in works]
+    for number, work in enumerate(works):
+        writer.submit(work, number)
     writer.start()
-    late: list[bytes] = []
-    threads = [
-        threading.Thread(target=lambda one=one: late.append(writer.submit(one).result(30)))  # type: ignore[misc]
-        for one in [grant_work(shop.order(), shop.issuer) for _ in range(20)]
-    ]
+    late = [grant_work(shop.order(), shop.issuer) for _ in range(20)]
+    threads = [threading.Thread(target=writer.submit, args=(one, 0)) for one in late]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     writer.stop()
 
-    assert len({future.result(0) for future in futures} | set(late)) == 220
+    assert len({one for one in answers if isinstance(one, bytes)}) == 220
     assert writer.orders == 220 and writer.batches < 220
     assert shop.granted() == 220
     with pytest.raises(NotNow):
-        writer.submit(works[0])
+        writer.submit(works[0], 0)

@@ -2,8 +2,8 @@
 
 import queue
 import threading
-from concurrent.futures import Future
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeAlias
 
 from mpissuer.errors import NotNow
 from mpserver.store.sequencer import Outcome, Sequencer, Work
@@ -13,15 +13,18 @@ BATCH_MAX: Final = 128
 WAITING_MAX: Final = 4_096
 """Orders that may wait, each at most 64 KiB; more are told to come again."""
 
-Settled = Future[bytes]
+Ticket: TypeAlias = Any
+"""Whatever finds the asker again; the writer hands it back and looks at nothing of it."""
+Deliver: TypeAlias = Callable[[Sequence[tuple[Ticket, Outcome]]], None]
+"""Called on the writer's thread, once for each batch: waking another thread costs more than an order's statements."""
 
 
 class Writer:
     """Owns its sequencer from `start` to `stop`. `submit` may be called from any thread."""
 
-    def __init__(self, sequencer: Sequencer) -> None:
-        self._sequencer = sequencer
-        self._queue: queue.SimpleQueue[tuple[Work, Settled] | None] = queue.SimpleQueue()
+    def __init__(self, sequencer: Sequencer, deliver: Deliver) -> None:
+        self._sequencer, self._deliver = sequencer, deliver
+        self._queue: queue.SimpleQueue[tuple[Work, Ticket] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="ledger-writer")
         self._stopped = False
         self.batches = 0
@@ -37,13 +40,11 @@ class Writer:
         self._queue.put(None)
         self._thread.join()
 
-    def submit(self, work: Work) -> Settled:
-        """The answer, once it is durable; or the error, once nothing of the order is left. Raises NotNow when full."""
+    def submit(self, work: Work, ticket: Ticket) -> None:
+        """Delivered with the answer once it is durable, or the error once nothing is left. Raises NotNow when full."""
         if self._stopped or self._queue.qsize() >= WAITING_MAX:
             raise NotNow("busy", retry_after_s=2, detail="the ledger's queue is full or closing")
-        future: Settled = Future()
-        self._queue.put((work, future))
-        return future
+        self._queue.put((work, ticket))
 
     def _run(self) -> None:
         while (first := self._queue.get()) is not None:
@@ -53,7 +54,7 @@ class Writer:
                 break
         self._refuse_rest()
 
-    def _drain(self, first: tuple[Work, Settled]) -> tuple[list[tuple[Work, Settled]], bool]:
+    def _drain(self, first: tuple[Work, Ticket]) -> tuple[list[tuple[Work, Ticket]], bool]:
         batch = [first]
         while len(batch) < BATCH_MAX:
             try:
@@ -65,7 +66,7 @@ class Writer:
             batch.append(waiting)
         return batch, False
 
-    def _settle(self, batch: list[tuple[Work, Settled]]) -> None:
+    def _settle(self, batch: list[tuple[Work, Ticket]]) -> None:
         outcomes: list[Outcome]
         try:
             outcomes = self._sequencer.settle([work for work, _ in batch])
@@ -73,14 +74,10 @@ class Writer:
             outcomes = [error] * len(batch)
         self.batches += 1
         self.orders += len(batch)
-        for (_, future), outcome in zip(batch, outcomes, strict=True):
-            if isinstance(outcome, Exception):
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
+        self._deliver([(ticket, outcome) for (_, ticket), outcome in zip(batch, outcomes, strict=True)])
 
     def _refuse_rest(self) -> None:
         while not self._queue.empty():
             waiting = self._queue.get()
             if waiting is not None:
-                waiting[1].set_exception(NotNow("busy", detail="the server is stopping"))
+                self._deliver([(waiting[1], NotNow("busy", detail="the server is stopping"))])
