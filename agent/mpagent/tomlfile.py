@@ -14,7 +14,8 @@ FILE_MAX_BYTES: Final = 262_144
 Check = Callable[[Any], Any]
 """Takes a value as tomllib gives it, returns ours; raises ValueError saying what it should be."""
 _KEY: Final = re.compile(r"""\s*("[^"]*"|'[^']*'|[A-Za-z0-9_-]+)\s*(?:\.[^=]*)?=""")
-_HEADER: Final = re.compile(r"\s*(\[\[?)\s*([^\]]+?)\s*\]")
+_HEADER: Final = re.compile(r"\s*(\[\[?)\s*([^\]\s][^\]]*)\]")
+"""Each part begins where the one before cannot go on, so that a long line costs no more than its length."""
 _MULTILINE: Final = re.compile(r'"""|' + "'''")
 
 
@@ -102,10 +103,11 @@ def _find_lines(text: str) -> Iterator[tuple[tuple[str, int, str], int]]:
         if not inside and key:
             yield (*spot, key[1].strip("\"'")), number
         elif not inside and header:
-            counts[header[2]] = counts.get(header[2], -1) + 1
-            spot = (header[2], counts[header[2]] if header[1] == "[[" else 0)
+            name = header[2].rstrip()
+            counts[name] = counts.get(name, -1) + 1
+            spot = (name, counts[name] if header[1] == "[[" else 0)
             yield (*spot, ""), number
-            yield ("", 0, header[2]), number
+            yield ("", 0, name), number
         for quote in _MULTILINE.findall(line):
             inside = quote if not inside else "" if quote == inside else inside
 
