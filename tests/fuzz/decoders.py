@@ -4,6 +4,7 @@ A door takes bytes and returns; MpError is the one error that may leave it. Door
 get with the right key first, so that the readers behind the signature are reached too.
 """
 
+import json
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from mpwire import cose, evidence, labels, limits, registry, tpm2
 from mpwire.codec import Tag, decode, encode
 from mpwire.cose import thumbprint, write_sign1
 from mpwire.errors import MpError
+from mpwire.inspection import describe_message, inspect_message
 from mpwire.messages import eat, grant, issuer, plain
 from mpwire.shape import MapOf
 from mpwire.trust import Trust, apply_trust_update, read_head, read_signed, write_signed
@@ -234,6 +236,25 @@ def stored_doors() -> dict[str, Door]:
     }
 
 
+def inspection_doors() -> dict[str, Door]:
+    """What `mpagent inspect` prints of a file from anywhere: nothing in it may steer a terminal."""
+
+    def feed(raw: bytes) -> None:
+        assert all(line.isprintable() for line in inspect_message(raw).split("\n"))
+        json.dumps(describe_message(raw), allow_nan=False)
+
+    refusal = plain.REFUSAL.encode(plain.Refusal("quota", plain.OPERATOR))
+    samples = {"hello": TPM.hello, "challenge": TPM.challenge, "proof-mp": MP.proof, "proof-tpm": TPM.proof}
+    samples |= {
+        "grant": GRANT,
+        "receipt": RECEIPT,
+        "closed": CLOSED,
+        "refusal": refusal,
+        "update": world.trust_update(),
+    }
+    return {name: Door(feed, raw) for name, raw in samples.items()}
+
+
 ANCHORS: Final = f"""
 realm = "lab"
 product = "{world.PRODUCT}"
@@ -348,6 +369,7 @@ WIRE: Final[Mapping[str, Callable[[], dict[str, Door]]]] = {
     "trust": trust_doors,
     "tpm2": tpm2_doors,
     "stored": stored_doors,
+    "inspection": inspection_doors,
     "config": config_doors,
     "acceptance": acceptance_doors,
 }

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 pytestmark = pytest.mark.ceiling
 """The samples are signed repeatably, which the floor's library cannot."""
 
-DECODERS = ("codec", "cose", "messages", "evidence", "trust", "tpm2", "stored", "config", "acceptance")
-FRAMED = ("cose", "messages", "evidence", "tpm2", "stored")
+DECODERS = ("codec", "cose", "messages", "evidence", "trust", "tpm2", "stored", "inspection", "config", "acceptance")
+FRAMED = ("cose", "messages", "evidence", "tpm2", "stored", "inspection")
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +63,12 @@ def test_noise_is_refused_by_name(doors_of: Callable[[str], list], fuzz: ModuleT
     for decoder in FRAMED:
         for _, door in doors_of(decoder):
             fuzz.knock(door, raw)
+
+
+@pytest.mark.timeout(5)
+def test_a_long_line_costs_a_reader_of_configuration_no_more_than_its_length(
+    doors_of: Callable[[str], list], fuzz: ModuleType
+) -> None:
+    for start in (b"x = [\n[", b"x = [\n[[a", b'x = """\n', b"x = [\n'a', [a", b"a"):
+        for _, door in doors_of("config"):
+            assert not fuzz.knock(door, start + b" " * 200_000 + b"\n]]")
