@@ -55,8 +55,10 @@ def watch(call: str, log: Path) -> list[str]:
 class Mpserver:
     """One server directory with a product and an open job, and at most one running `mpserver`."""
 
-    def __init__(self, folder: Path, directory: Path | None = None, quota: int = 1_000) -> None:
-        self.folder, self.directory = folder, directory or folder / "server"
+    def __init__(
+        self, folder: Path, directory: Path | None = None, *, quota: int = 1_000, eks: tuple[bytes, ...] = ()
+    ) -> None:
+        self.folder, self.directory, self._eks = folder, directory or folder / "server", eks
         self.address = ""
         self.log_to = folder / "mpserver.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -116,14 +118,20 @@ class Mpserver:
     def _set_up(self, quota: int) -> None:
         self.command("init", "--realm", "lab")
         product, keys = self.folder / "camera.toml", self.folder / "key.json"
-        product.write_text(fill_product(PRODUCT))
-        keys.write_text(json.dumps(mp_key_record("imx8mm", fuses.srk_hash_of("lab"))))
+        product.write_text(fill_product(PRODUCT, self._eks))
         self.command("product", "add", str(product))
-        self.command("key", "import", str(keys))
+        tpms = [{"kind": "tpm", "ek_name": ek.hex(), "origin": "simulated"} for ek in self._eks]
+        for key in [mp_key_record("imx8mm", fuses.srk_hash_of("lab")), *tpms]:
+            keys.write_text(json.dumps(key))
+            self.command("key", "import", str(keys))
         self.command("job", "create", "job-1", "--product", "camera", "--quota", str(quota))
         self.command("job", "approve", "job-1")
-        board = ("--attest", "sim", "--seal", "sim", "--keys", "sealed", "--soc", "sim", "--sim-chip", "../chip")
-        self.anchors = self.command("product", "anchors", "camera", *board, "--swversion", "1.2.3")
+        self.anchors = self.print_anchors("--attest", "sim", "--seal", "sim", "--keys", "sealed")
+
+    def print_anchors(self, *parts: str) -> str:
+        """anchors.toml of the product's image for this kind of board."""
+        board = (*parts, "--soc", "sim", "--sim-chip", "../chip", "--swversion", "1.2.3")
+        return self.command("product", "anchors", "camera", *board)
 
 
 @dataclass
