@@ -51,8 +51,8 @@ def accept_grant(raw: bytes, pending: Pending, image: Image, trust: Trust, kem: 
     trust = _update_trust(envelope, trust)  # 4.2
     signer = verify_signed(envelope, "grant", image.product, labels.AAD_GRANT, trust)  # 4.3, 4.4
     grant = GRANT.decode(envelope.payload, GRANT_MAX_BYTES)
-    if grant.issued_at > signer.not_after:
-        raise PeerBroke("grant-time: the grant speaks of a time after its key's end")
+    if not signer.covers(grant.issued_at):
+        raise PeerBroke("grant-time: the grant speaks of a time outside its key's life")
     _check_answers(grant, pending)  # 4.5
     _check_subject(grant, pending, image)  # 4.6
     info = make_grant_info(

@@ -242,6 +242,12 @@ def encode(item: object) -> bytes:
     return b"".join(out)
 
 
+def encode_octets(item: bytes) -> bytes:
+    """`encode` of a byte string, for envelopes that are put together of whole items."""
+    size = len(item)
+    return (_BYTES_HEADS[size] if size < 256 else _head(2, size)) + item
+
+
 Sink: TypeAlias = Callable[[bytes], None]
 _SHORT: Final = tuple(tuple(bytes([major << 5 | value]) for value in range(24)) for major in range(8))
 

@@ -6,11 +6,12 @@ TPM-QUOTE-ES256 compose over `sig_structure` and `join_sign1`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final
 
 from mpwire import p256
-from mpwire.codec import Item, Tag, decode, encode
+from mpwire.codec import Item, Tag, decode, encode, encode_octets
 from mpwire.errors import Malformed, Unauthentic
 from mpwire.registry import ALG_ES256, HEADER_ALG, HEADER_CRIT, HEADER_TYP
 
@@ -99,14 +100,18 @@ def _read_protected(protected: bytes, typ: str, algs: frozenset[int], allowed: f
     return headers
 
 
+_SIGNATURE1: Final = b"\x84" + encode("Signature1")
+
+
 def sig_structure(protected: bytes, external_aad: bytes, payload: bytes) -> bytes:
     """What a COSE_Sign1's signature covers (RFC 9052 section 4.4)."""
-    return encode(["Signature1", protected, external_aad, payload])
+    return b"".join((_SIGNATURE1, *map(encode_octets, (protected, external_aad, payload))))
 
 
 def join_sign1(protected: bytes, unprotected: Mapping[int, object], payload: bytes, signature: bytes) -> bytes:
     """The tagged envelope, for a signer whose unprotected headers are known only after it signed."""
-    return b"\xd2" + encode([protected, dict(unprotected), payload, signature])
+    beside = encode(dict(unprotected)) if unprotected else b"\xa0"
+    return b"".join((b"\xd2\x84", encode_octets(protected), beside, *map(encode_octets, (payload, signature))))
 
 
 def write_sign1(
@@ -149,6 +154,7 @@ def read_key(item: object) -> bytes:
     return point
 
 
+@lru_cache(maxsize=p256.LOADED_POINTS_MAX)
 def thumbprint(point: bytes) -> bytes:
     """SHA-256 over the deterministic COSE_Key (RFC 9679 section 3): names a public key."""
     return sha256(encode(write_key(point))).digest()

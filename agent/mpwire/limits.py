@@ -24,7 +24,7 @@ SLOT_VALUE_MAX_BYTES: Final = 32_768
 SLOTS_MAX: Final = 64
 """Slots of one product."""
 MP_MESSAGE_MAX_BYTES: Final = 4_096
-"""What CAAM's MPSign takes through OP-TEE in one call. Source: OP-TEE caam_mp.c (hardware facts 1.1)."""
+"""What CAAM's MPSign takes through OP-TEE in one call. Source: OP-TEE caam_mp.c (docs/hardware.md)."""
 DEPTH_MAX: Final = 16
 """Nesting of CBOR; our deepest message needs 7."""
 NAME_MAX_BYTES: Final = 64
@@ -33,5 +33,7 @@ ISSUER_CHAIN_MAX: Final = 2
 """A role certificate under the root, and one short-lived key under that. Source: wire.md 5.1."""
 DELEGATED_MAX_S: Final = 28_800
 """Life of the second certificate of a chain: one shift of 8 hours. Source: wire.md 5.1."""
+ROLE_MAX_S: Final = 7_776_000
+"""Life of a role certificate: 90 days, so that a lost key ends by itself. Source: wire.md 5.1."""
 CHALLENGE_LIFE_S: Final = 600
 """How long a challenge may be answered: a slow TPM and a slow line, with room. Source: wire.md 4.2."""

@@ -43,8 +43,13 @@ class RoleKey:
     """A key that a chain certified."""
 
     point: bytes
+    not_before: int
     not_after: int
-    """Seconds since 1970, UTC: nothing the key signs can speak of a later time."""
+    """Seconds since 1970, UTC: nothing the key signs can speak of an earlier or a later time."""
+
+    def covers(self, time: int) -> bool:
+        """Whether the key may speak of this time."""
+        return self.not_before <= time <= self.not_after
 
 
 def read_signed(raw: bytes, typ: str) -> Sign1:
@@ -58,7 +63,7 @@ def check_chain(sign1: Sign1, role: str, product: str | None, trust: Trust) -> R
 
     `product` is None where the object concerns no single product (a tree head).
     Raises Unauthentic naming the rule: issuer-root, issuer-signature, issuer-role, issuer-realm, issuer-product,
-    issuer-epoch, issuer-expired, issuer-delegation.
+    issuer-epoch, issuer-life, issuer-expired, issuer-delegation.
     """
     chain = ISSUER_CHAIN.read(sign1.headers.get(registry.HEADER_ISSUER_CHAIN), "issuer-chain")
     signers = {thumbprint(root): root for root in trust.roots}
@@ -73,7 +78,7 @@ def check_chain(sign1: Sign1, role: str, product: str | None, trust: Trust) -> R
             _check_delegation(certificate, above)
         above, signers = certificate, {thumbprint(certificate.key): certificate.key}
     assert above is not None  # ISSUER_CHAIN holds one or two
-    return RoleKey(above.key, above.not_after)
+    return RoleKey(above.key, above.not_before, above.not_after)
 
 
 def _read_certificate(raw: bytes) -> tuple[Sign1, IssuerCertificate]:
@@ -90,13 +95,16 @@ def _check_certificate(certificate: IssuerCertificate, role: str, product: str |
         raise Unauthentic("issuer-product")
     if certificate.epoch < trust.epoch:
         raise Unauthentic("issuer-epoch")
+    if certificate.not_after - certificate.not_before > limits.ROLE_MAX_S:
+        raise Unauthentic("issuer-life")
     if certificate.not_after < trust.now:
         raise Unauthentic("issuer-expired")
 
 
 def _check_delegation(below: IssuerCertificate, above: IssuerCertificate) -> None:
     lasts = below.not_after - below.not_before
-    if lasts > limits.DELEGATED_MAX_S or below.not_after > above.not_after or below.epoch < above.epoch:
+    inside = above.not_before <= below.not_before and below.not_after <= above.not_after
+    if lasts > limits.DELEGATED_MAX_S or not inside or below.epoch < above.epoch:
         raise Unauthentic("issuer-delegation")
     if above.product is not None and below.product != above.product:
         raise Unauthentic("issuer-delegation")
@@ -163,7 +171,7 @@ def read_head(raw: bytes, trust: Trust) -> Head:
     head = HEAD.decode(envelope.payload, CERTIFICATE_MAX_BYTES)
     if head.realm != trust.realm:
         raise Unauthentic("head-realm")
-    if head.time > key.not_after:
+    if not key.covers(head.time):
         raise Unauthentic("head-time")
     return head
 

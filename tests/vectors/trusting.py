@@ -73,6 +73,12 @@ def _chains() -> Iterator[Vector]:
         "issuer-expired",
         by(leaf, world.certify(world.GRANT_ROLE, world.ROOT, not_after=world.BUILD_TIME - 1)),
     )
+    yield _vector(
+        "role certificate of more than 90 days",
+        "grant",
+        "issuer-life",
+        by(leaf, world.certify(world.GRANT_ROLE, world.ROOT, not_after=world.NOW + 90 * world.DAY)),
+    )
     yield _vector("delegation expired", "grant", "issuer-expired", grant(), now=world.NOW - 60 + 28_801)
     delegation = "issuer-delegation"
     yield _vector(
@@ -83,6 +89,8 @@ def _chains() -> Iterator[Vector]:
     )
     short = {"not_after": world.NOW + 100}
     yield _vector("delegation beyond the key above", "grant", delegation, grant(chain=world.grant_chain(short)))
+    late = {"not_before": world.NOW}
+    yield _vector("delegation from before the key above", "grant", delegation, grant(chain=world.grant_chain(late)))
     yield _vector(
         "delegation of a lower epoch", "grant", delegation, grant(chain=world.grant_chain({"epoch": world.EPOCH + 2}))
     )
@@ -111,6 +119,9 @@ def _heads() -> Iterator[Vector]:
     yield _vector("head of another realm", "head", "head-realm", head(bend={"realm": "production"}))
     yield _vector(
         "head of a time after its key's end", "head", "head-time", head(bend={"time": world.NOW + 90 * world.DAY})
+    )
+    yield _vector(
+        "head of a time before its key's begin", "head", "head-time", head(bend={"time": world.NOW - 2 * world.DAY})
     )
     one_product = [world.certify(world.HEAD, world.ROOT, "head", product=world.PRODUCT)]
     yield _vector("head by a key for one product", "head", "issuer-product", head(chain=one_product))
