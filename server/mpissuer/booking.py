@@ -28,8 +28,8 @@ def book_grant(order: GrantOrder, books: Books, issuer: Issuer) -> bytes:
     if books.is_nonce_used(order.nonce):  # 3.41
         raise Refused("nonce-used", "another proof already answered this challenge", alarm=True)
     ids = {**order.hardware_ids, DEVICE_KEY: thumbprint(order.sign_key)}
-    check_not_clone(order, ids, books)  # 3.42
     unit = books.unit(order.ueid)
+    check_not_clone(order, ids, unit, books)  # 3.42
     if unit is None:
         unit = _admit(order, ids, books, issuer)
     elif unit.closed is not None:  # 3.43
@@ -44,7 +44,7 @@ def book_grant(order: GrantOrder, books: Books, issuer: Issuer) -> bytes:
     return row.answer
 
 
-def check_not_clone(order: GrantOrder, ids: Mapping[str, bytes], books: Books) -> None:
+def check_not_clone(order: GrantOrder, ids: Mapping[str, bytes], unit: Unit | None, books: Books) -> None:
     """3.42: no id this board shows belongs to another unit, and this unit shows the key it first came with.
 
     The newcomer is refused and the alarm kept; the good unit is untouched (promise P3).
@@ -53,7 +53,6 @@ def check_not_clone(order: GrantOrder, ids: Mapping[str, bytes], books: Books) -
         owner = books.owner(kind, value)
         if owner is not None and owner != order.ueid:
             raise Refused("clone", f"{kind} {value.hex()[:24]} belongs to unit {owner.hex()[:16]}", alarm=True)
-    unit = books.unit(order.ueid)
     if unit is not None and unit.sign_key != order.sign_key:
         raise Refused("clone", f"unit {order.ueid.hex()[:16]} came back with another device key", alarm=True)
 

@@ -8,7 +8,6 @@ import hashlib
 import hmac
 import struct
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
 from mpissuer.credential import make_credential
@@ -36,14 +35,15 @@ def write_challenge(
 ) -> bytes:
     """2.7. A Challenge to this Hello, good for CHALLENGE_LIFE_S."""
     stem = random(16) + struct.pack(">IQ", now // KEY_EPOCH_S, now + CHALLENGE_LIFE_S)
+    unsigned = stem + bytes(MAC_BYTES)
     challenge = Challenge(
         hello_hash=hashlib.sha256(raw_hello).digest(),
-        nonce=stem + bytes(MAC_BYTES),
+        nonce=unsigned,
         claims=CLAIMS_WANTED,
         credential=_make_credential(hello, stem, authority),
     )
-    mac = _mac(CHALLENGE.encode(challenge), stem, authority)
-    return CHALLENGE.encode(replace(challenge, nonce=stem + mac))
+    blank = CHALLENGE.encode(challenge)
+    return blank.replace(unsigned, stem + _mac(blank, stem, authority))
 
 
 def _make_credential(hello: Hello, stem: bytes, authority: Authority) -> Credential | None:

@@ -31,16 +31,14 @@ def answer(raw: bytes, issuer: Issuer) -> bytes | Order:
         return weigh_receipt(raw, issuer)
     if len(raw) > PROOF_MAX_BYTES:
         raise Malformed("message: longer than any message")
-    digest = hashlib.sha256(raw).digest()
-    stored = issuer.ledger.recall(digest)  # 3.11: the same Proof gets the same stored bytes, whatever has changed since
-    if stored is not None:
-        return stored
     message = _message_number(raw)
     if message == registry.HELLO:
         return challenge(raw, issuer)
-    if message == registry.PROOF:
-        return weigh_proof(raw, digest, issuer)
-    raise Malformed("message: devices say 1, 3 and 5")
+    if message != registry.PROOF:
+        raise Malformed("message: devices say 1, 3 and 5")
+    digest = hashlib.sha256(raw).digest()
+    stored = issuer.ledger.recall(digest)  # 3.11: the same Proof gets the same stored bytes, whatever has changed since
+    return weigh_proof(raw, digest, issuer) if stored is None else stored
 
 
 def _message_number(raw: bytes) -> object:
