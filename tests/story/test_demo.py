@@ -11,7 +11,6 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,23 +33,18 @@ SET_UP_DONE = b" ok job"
 """The demo's first line after which server and TPM run."""
 
 
-@dataclass(frozen=True)
-class Finished:
-    """One whole run."""
-
-    code: int
-    printed: str
-    report: dict[str, Any]
-    left_over: list[str]
-
-
-@pytest.fixture(scope="module")
-def finished() -> Finished:
-    """`make demo`, once for all tests of this file."""
+def test_the_demo_comes_out_as_said_and_leaves_neither_process_nor_secret_behind() -> None:
+    """One test, so that parallel workers run it once."""
     done = subprocess.run(["make", "-s", "demo"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=110)
-    assert done.returncode == 0, done.stdout + done.stderr
+    left_over = processes_of(OUT)
+
+    printed = done.stdout + done.stderr
+    assert done.returncode == 0, printed
+    assert left_over == []
     report = json.loads((OUT / "report.json").read_text(encoding="utf-8"))
-    return Finished(done.returncode, done.stdout + done.stderr, report, processes_of(OUT))
+    check_report(report)
+    check_lines(printed, report)
+    check_no_secret_is_shown(printed)
 
 
 def processes_of(folder: Path) -> list[str]:
@@ -66,8 +60,8 @@ def processes_of(folder: Path) -> list[str]:
     return found
 
 
-def test_the_report_says_four_boards_seven_refusals_and_an_intact_ledger(finished: Finished) -> None:
-    report = finished.report
+def check_report(report: dict[str, Any]) -> None:
+    """Four boards, seven refusals, an intact ledger, and nothing else."""
     assert list(report) == ["provisioned", "refused", "unsealed_after_restart", "ledger_verified", "seconds"]
     assert report["refused"] == [{"attack": attack, "reason": reason} for attack, reason in REFUSED.items()]
     assert report["unsealed_after_restart"] is True and report["ledger_verified"] is True
@@ -86,27 +80,25 @@ def test_the_report_says_four_boards_seven_refusals_and_an_intact_ledger(finishe
     assert indexes == sorted(set(indexes))
 
 
-def test_every_board_and_every_attack_has_its_line_on_a_plain_terminal(finished: Finished) -> None:
-    lines = finished.printed.splitlines()
-    assert "\x1b" not in finished.printed
+def check_lines(printed: str, report: dict[str, Any]) -> None:
+    """Every board and every attack has its line, without control codes where nobody sits at a terminal."""
+    lines = printed.splitlines()
+    assert "\x1b" not in printed
     for attack, reason in REFUSED.items():
         assert f" ok {attack:<16}  refused: {reason}" in lines
     head = next(number for number, line in enumerate(lines) if line.split()[:3] == ["device", "attester", "sealer"])
-    for number, row in enumerate(finished.report["provisioned"]):
+    for number, row in enumerate(report["provisioned"]):
         cells = lines[head + 2 + number].split()
         assert cells[0] == f"board-{number + 1}"
         assert cells[-4:-2] == [str(len(SLOTS)), str(row["ledger_index"])]
         assert f"{row['attester']}, grade {row['grade']}" in lines[head + 2 + number]
 
 
-def test_no_process_outlives_the_demo(finished: Finished) -> None:
-    assert finished.left_over == []
-
-
-def test_no_secret_is_printed_or_logged(finished: Finished) -> None:
+def check_no_secret_is_shown(printed: str) -> None:
+    """Neither on the screen nor in a log nor in the report, as bytes or in hexadecimal."""
     logs = b"".join(path.read_bytes() for path in sorted((OUT / "logs").iterdir()))
     assert b"board-1" in logs
-    shown = logs + finished.printed.encode() + (OUT / "report.json").read_bytes()
+    shown = logs + printed.encode() + (OUT / "report.json").read_bytes()
     values = {}
     for name in ("disk", "cloud", "licence"):
         command = [Path(sys.executable).with_name("mpagent"), "--root", OUT / "board-1" / "disk", "secret", "get", name]
