@@ -40,6 +40,8 @@ class Accepted:
     grant: Grant
     contents: Contents
     trust: Trust
+    update: bytes | None
+    """The TrustUpdate it brought, verified."""
     digest: bytes
 
 
@@ -48,7 +50,8 @@ def accept_grant(raw: bytes, pending: Pending, image: Image, trust: Trust, kem: 
     if len(raw) > GRANT_MAX_BYTES:
         raise Malformed("grant-size")
     envelope = read_signed(raw, labels.TYP_GRANT)  # 4.1
-    trust = _update_trust(envelope, trust)  # 4.2
+    update = _find_update(envelope)  # 4.2
+    trust = trust if update is None else apply_trust_update(update, trust)
     signer = verify_signed(envelope, "grant", image.product, labels.AAD_GRANT, trust)  # 4.3, 4.4
     grant = GRANT.decode(envelope.payload, GRANT_MAX_BYTES)
     if not signer.covers(grant.issued_at):
@@ -60,16 +63,14 @@ def accept_grant(raw: bytes, pending: Pending, image: Image, trust: Trust, kem: 
     )
     opened = open_base(kem, grant.encapsulated, info, b"", grant.ciphertext)  # 4.7
     contents = CONTENTS.decode(opened.reveal(), GRANT_MAX_BYTES)
-    return Accepted(grant, contents, trust, hashlib.sha256(raw).digest())
+    return Accepted(grant, contents, trust, update, hashlib.sha256(raw).digest())
 
 
-def _update_trust(envelope: Sign1, trust: Trust) -> Trust:
+def _find_update(envelope: Sign1) -> bytes | None:
     update = envelope.headers.get(registry.HEADER_TRUST_UPDATE)
-    if update is None:
-        return trust
-    if not isinstance(update, bytes):
+    if update is not None and not isinstance(update, bytes):
         raise Malformed("trust-update")
-    return apply_trust_update(update, trust)
+    return update
 
 
 def _check_answers(grant: Grant, pending: Pending) -> None:

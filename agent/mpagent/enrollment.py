@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from mpagent.acceptance import Accepted, Pending, accept_closed, accept_grant, check_slots
+from mpagent.belief import keep_update, make_trust
 from mpagent.errors import NotClosed, Refused, RefusedForNow
 from mpagent.hal.ports import Board, LifeCycle, Provenance, SocFacts
 from mpagent.image import Image
@@ -32,7 +33,6 @@ from mpwire.messages.grant import (
 )
 from mpwire.messages.plain import CHALLENGE, PROOF, REFUSAL, RETRY, Refusal
 from mpwire.secret import Secret
-from mpwire.trust import Trust
 
 
 class Vault(Protocol):
@@ -117,7 +117,7 @@ def keep(record: Record, heard: bytes | None, tools: Tools) -> Record:
         grant_digest=accepted.digest,
         generation=generation,
         epoch=accepted.trust.epoch,
-        rotated_roots=accepted.trust.roots[len(tools.image.roots) :],
+        trust_updates=keep_update(record, tools.image, accepted.update),
         time_floor=max(record.time_floor, accepted.grant.issued_at),
     )
 
@@ -156,16 +156,6 @@ def adopt(record: Record, raw: bytes, tools: Tools) -> Record:
     tools.vault.read(record.ueid, generation)
     return replace(record, stage=Stage.DONE, outbox=None, hello=None, challenge=None, proof=None, closed=raw,
                    generation=generation, time_floor=max(record.time_floor, time))  # fmt: skip
-
-
-def make_trust(record: Record, image: Image) -> Trust:
-    """Whom to believe now: the image's roots and what verified issuers added (docs/wire.md 5)."""
-    return Trust(
-        realm=image.realm,
-        roots=image.roots + record.rotated_roots,
-        epoch=max(image.epoch, record.epoch),
-        now=max(image.build_time, record.time_floor),
-    )
 
 
 def prove_closed(tools: Tools) -> str:

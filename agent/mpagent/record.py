@@ -46,8 +46,8 @@ class Record:
     """Lowest issuer epoch still believed."""
     time_floor: int = 0
     """Seconds since 1970, UTC; rises only by what a verified issuer signed."""
-    rotated_roots: tuple[bytes, ...] = ()
-    """Roots that a TrustUpdate brought, 65-byte points."""
+    trust_updates: tuple[bytes, ...] = ()
+    """TrustUpdates believed, as they came: nothing here is believed for standing here (belief.py)."""
     closed: bytes | None = None
 
 
@@ -65,7 +65,7 @@ RECORD = MapOf(
     Field(9, "generation", Integer(), "vault generation"),
     Field(10, "epoch", Integer(), "lowest issuer epoch believed"),
     Field(11, "time_floor", Integer(), "time floor"),
-    Field(12, "rotated_roots", ListOf(Octets(65), 8), "roots brought by trust updates"),
+    Field(12, "trust_updates", ListOf(Octets(1, 2_048), 8), "trust updates believed"),
     Field(13, "closed", Octets(1, 16_384), "Closed as heard", required=False),
     constants={0: RECORD_VERSION},
 )

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from mpagent.record import Stage
+from mpagent.belief import keep_update, make_trust
+from mpagent.record import Record, Stage
 from mpwire import labels
 from mpwire.cose import thumbprint
 from mpwire.errors import PeerBroke
@@ -199,7 +200,7 @@ def test_forged_trust_update_is_refused(device: Device, rogue: RogueIssuer, shru
     ):
         shrugs(device, rogue.grant(exchange, update=update), check)
 
-    assert device.record().epoch == 0 and device.record().rotated_roots == ()
+    assert device.record().epoch == 0 and device.record().trust_updates == ()
     finish(device)
 
 
@@ -222,7 +223,7 @@ def test_new_root_without_its_own_signature_is_refused(device: Device, rogue: Ro
     ):
         shrugs(device, rogue.grant(exchange, update=rogue.update(roots=roots)), "trust-update-new-root")
 
-    assert device.record().rotated_roots == ()
+    assert device.record().trust_updates == ()
 
 
 def test_good_trust_update_ends_the_old_epoch_for_good(device: Device, rogue: RogueIssuer) -> None:
@@ -234,9 +235,10 @@ def test_good_trust_update_ends_the_old_epoch_for_good(device: Device, rogue: Ro
     with pytest.raises(Exception, match="grant-unknown"):
         device.enroll()
     record = device.record()
-    assert record.epoch == 2 and record.rotated_roots == (fresh.public_key(),)
+    assert record.epoch == 2 and record.trust_updates == (update,)
 
-    trust = Trust("lab", (*device.image.roots, *record.rotated_roots), record.epoch, NOW)
+    trust = make_trust(record, device.image)
+    assert trust.roots == (*device.image.roots, fresh.public_key())
     with pytest.raises(PeerBroke, match="issuer-epoch"):
         check_chain(read_of(rogue.grant(Exchange.of(device))), "grant", "camera", trust)
     renewed = rogue.grant(Exchange.of(device), key=key, chain=[rogue.certify(key, fresh, epoch=2)])
@@ -266,3 +268,45 @@ def test_roots_do_not_pile_up_without_end(rogue: RogueIssuer, oem: Oem) -> None:
             trust = apply_trust_update(rogue.update(roots=[name_root(SoftKey.generate())]), trust)
 
     assert len(trust.roots) == 8
+
+
+def test_root_written_into_the_record_counts_for_nothing(device: Device, rogue: RogueIssuer, shrugs: Shrugs) -> None:
+    """T-145 Edited disk: somebody with a flash programmer adds a root of his own; only the image's count."""
+    thief, key = SoftKey.generate(), SoftKey.generate()
+    planted = rogue.update(signer=thief, roots=[name_root(thief)])
+    with device.power() as board:
+        journal = device.parts(board).journal
+        for _ in range(2):
+            journal.save(replace(journal.load(), trust_updates=(planted, b"garbage")))
+    grant = rogue.grant(Exchange.of(device), key=key, chain=[rogue.certify(key, thief, epoch=2)])
+
+    shrugs(device, grant, "issuer-root")
+
+    assert make_trust(device.record(), device.image).roots == device.image.roots
+    assert make_trust(device.record(), device.image).epoch == 0
+    finish(device)
+
+
+def test_edited_epoch_brings_no_revoked_key_back(rogue: RogueIssuer, oem: Oem) -> None:
+    """T-146 Edited disk: the epoch in the record is set back; the update it came by says it again."""
+    update = rogue.update()
+    record = Record(epoch=0, trust_updates=(update,))
+
+    assert make_trust(record, oem.image).epoch == 2
+
+
+def test_updates_kept_stay_few(rogue: RogueIssuer, oem: Oem) -> None:
+    """T-144 Flood: updates without roots replace each other; those that changed nothing are not kept."""
+    record, roots = Record(), [name_root(SoftKey.generate(), epoch=3)]
+    for update in (rogue.update(epoch=2), rogue.update(epoch=3, roots=roots), *map(rogue_epoch(rogue), range(4, 40))):
+        record = replace(record, trust_updates=keep_update(record, oem.image, update))
+        record = replace(record, trust_updates=keep_update(record, oem.image, update))
+
+    assert len(record.trust_updates) == 2
+    trust = make_trust(record, oem.image)
+    assert trust.epoch == 39 and trust.roots[-1] == roots[0][0]
+
+
+def rogue_epoch(rogue: RogueIssuer) -> Callable[[int], bytes]:
+    """An update to an epoch and nothing else."""
+    return lambda epoch: rogue.update(epoch=epoch)

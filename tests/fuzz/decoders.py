@@ -227,7 +227,7 @@ def stored_doors() -> dict[str, Door]:
     """What lies on the state partition, after worn flash or a thief had it."""
     ueid = exchange.ueid("mp")
     record = Record(Stage.PROVEN, MP.proof, ueid, MP.hello, MP.challenge, MP.proof, "job", bytes(32), 1, 2, 3)
-    record = replace(record, rotated_roots=(world.NEW_ROOT.public_key(),), closed=CLOSED)
+    record = replace(record, trust_updates=(bytes(300),), closed=CLOSED)
     slots = tuple(SealedSlot(f"slot-{count}", "random", "sealed", 1, bytes(60)) for count in range(3))
     vault = Generation(ueid, 1, bytes(80), slots, bytes(28))
     return {
