@@ -17,7 +17,7 @@ from mpagent.slots import VaultSlot
 from mpissuer.enrollment import write_refusal
 from mpissuer.policy import read_product
 from mpserver.log import Log
-from mpserver.service import Service
+from mpserver.service import Service, deliver
 from mpserver.store.writer import Writer
 from mpwire.errors import MpError
 from mpwire.messages.grant import SlotGrant
@@ -54,7 +54,7 @@ def test_secret_prints_its_length_only() -> None:
     assert_free(text, [VALUE])
     for attempt in (pickle.dumps, copy.copy, copy.deepcopy, hash, json.dumps):
         with pytest.raises(TypeError):
-            attempt(secret)  # type: ignore[operator]
+            attempt(secret)
     assert secret == Secret(VALUE) and secret != Secret(bytes(32)) and secret != VALUE
     assert not hasattr(secret, "__dict__")
 
@@ -101,7 +101,7 @@ def test_errors_of_a_bad_grant_hold_no_secret(factory: Factory, oem: Oem) -> Non
 def test_server_log_of_an_attack_holds_no_secret_and_no_body(factory: Factory, oem: Oem) -> None:
     """T-184 Careless log: good runs, forgeries and garbage through the service; the log names checks, not contents."""
     out = io.StringIO()
-    writer = Writer(oem.sequencer)
+    writer = Writer(oem.sequencer, deliver)
     service = Service(oem.answer, write_refusal, writer, Log(out))
     writer.start()
 
