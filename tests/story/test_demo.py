@@ -22,10 +22,10 @@ OUT = ROOT / "out" / "demo"
 SLOTS = ["disk", "cloud", "licence", "identity"]
 REFUSED = {
     "open-board": "life-cycle",
-    "replayed-proof": "no Grant, the stored Closed; around a new challenge: nonce",
+    "replayed-proof": "stored Closed, no Grant; new challenge: nonce",
     "clone": "clone",
     "over-quota": "quota",
-    "wrong-server-ca": "the server's certificate is not under the roots of this image",
+    "wrong-server-ca": "certificate is not under the roots of this image",
     "tampered-grant": "grant-signature",
     "cloned-disk": "this disk belongs to another board",
 }

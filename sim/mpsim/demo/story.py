@@ -133,9 +133,9 @@ def set_up(demo: Demo) -> None:
     office.command("job", "create", JOB, "--product", PRODUCT, "--quota", str(QUOTA))
     office.command("job", "approve", JOB)
     office.run()
-    demo.screen.passed("server", f"realm lab, {office.address}, own CA, SQLite ledger, keys in files")
+    demo.screen.passed("server", f"realm lab, {office.address}, own CA, SQLite ledger")
     demo.screen.passed("product", f"{PRODUCT}: closed parts, attested by MP or TPM")
-    demo.screen.passed("slots", ", ".join(f"{name} ({kind})" for name, kind in SLOTS.items()))
+    demo.screen.passed("slots", f"one of each kind: {', '.join(SLOTS.values())}")
     demo.screen.passed("job", f"{JOB}: approved for {QUOTA} boards")
 
 
