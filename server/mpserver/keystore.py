@@ -116,7 +116,7 @@ class Keystore:
                 file.flush()
                 os.fsync(file.fileno())
             path.unlink()
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -160,17 +160,20 @@ def write_file(path: Path, body: bytes, *, replace: bool = False) -> None:
     try:
         file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
-            os.write(file, body)
+            rest = memoryview(body)
+            while rest:  # a disk that is nearly full takes a part and says so only the next time
+                rest = rest[os.write(file, rest) :]
             os.fsync(file)
         finally:
             os.close(file)
         temporary.rename(path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as error:
         raise StateBroke(f"cannot write {path}: {error.strerror}") from error
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Make the names in it durable."""
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)

@@ -1,16 +1,14 @@
 """mpserver init, run."""
 
 import argparse
-import os
 from pathlib import Path
 
-from mpserver.authority import make_keystore
 from mpserver.clock import SystemClock
-from mpserver.errors import SetUp, StateBroke, Usage
+from mpserver.errors import SetUp, Usage
+from mpserver.founding import found
 from mpserver.keystore import STANDBY, Keystore
 from mpserver.output import Shown
 from mpserver.state import Places, open_state
-from mpserver.store.database import make_database
 
 PORT = 8443
 WAITS = (
@@ -29,19 +27,11 @@ def add_init(parser: argparse.ArgumentParser) -> None:
 
 
 def init(options: argparse.Namespace) -> Shown:
-    """Keys first, the ledger last: a ledger without keys never stands."""
+    """A new issuer, of realm lab."""
     if options.realm != "lab":
         raise SetUp(WAITS)
     places = Places(options.dir)
-    if places.ledger.exists() or places.keys.exists():
-        raise SetUp(f"{options.dir} is set up already; another issuer needs another --dir")
-    try:
-        options.dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.chmod(options.dir, 0o700)
-    except OSError as error:
-        raise StateBroke(f"cannot make {options.dir}: {error.strerror}") from error
-    make_keystore(places.keys, options.realm, options.name, SystemClock().now())
-    make_database(places.ledger, {"realm": options.realm})
+    found(options.dir, options.realm, options.name, SystemClock().now())
     standby = Keystore(places.keys).key_file(STANDBY)
     value = {"realm": options.realm, "directory": str(options.dir), "standby_root_key": str(standby)}
     text = (
