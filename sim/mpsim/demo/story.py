@@ -234,7 +234,7 @@ def restart_server(demo: Demo, recording: Recording) -> bool:
     office = demo.office
     office.restart()
     attacks.replay(recording, demo.oem)
-    demo.screen.passed("server", "stopped and started: an old Proof still gets its stored Closed")
+    demo.screen.passed("server", "stopped and started: an old Proof still gets its Closed")
     found = office.ask("ledger", "verify")
     came = {name: found.get(name) for name in ("verified", "units", "closed", "grants")}
     expected = {"verified": True, "units": QUOTA, "closed": QUOTA, "grants": QUOTA}
