@@ -13,9 +13,17 @@ from mpagent.hal.ports import Board
 from mpagent.runner import run
 from mpissuer.challenge import CLAIMS_WANTED
 from mpissuer.endorsement import Endorsed
+from mpissuer.errors import ProductWrong
 from mpissuer.errors import Refused as IssuerRefused
 from mpissuer.evidence import check_policy
 from mpissuer.policy import read_product
+from mpissuer.ports import RegisteredKey
+from mpserver.clock import SystemClock
+from mpserver.errors import NeedsPerson
+from mpserver.keystore import LAST_HEAD, Keystore
+from mpserver.office import Office
+from mpserver.state import Places, State
+from mpserver.store.lasthead import LastHeadFile
 from mpsim import fuses
 from mpsim.board import BoardPlan, close_fuse, power_cycle
 from mpwire import labels, mp, registry
@@ -365,6 +373,23 @@ def test_simulated_silicon_is_refused_in_production(factory: Factory, oem: Oem) 
     assert caught.value.check == "origin"
 
 
+def test_simulated_key_is_not_imported_in_production(oem: Oem) -> None:
+    """T-89 Simulator in production: an insider imports mpsim's keys, or a lab product, into a production server."""
+    keystore = Keystore(oem.folder / "keys")
+    last_head = LastHeadFile(oem.folder / "keys" / LAST_HEAD)
+    places, clock = Places(oem.folder), SystemClock()
+    state = State(places, "production", clock, keystore, oem.authority, oem.writing, last_head)  # type: ignore[arg-type]
+    office = Office(state)
+    before = oem.state()
+
+    with pytest.raises(NeedsPerson, match="simulated"):
+        office.import_key(RegisteredKey(bytes(32), "mp", class_point(), "simulated"))
+    with pytest.raises(ProductWrong, match="realm lab"):
+        office.add_product(fill_product(PRODUCT))
+
+    assert oem.state() == before
+
+
 def test_secret_class_key_never_signs(make_oem: MakeOem, make_factory: MakeFactory) -> None:
     """T-76 Key recovery: an MP signature publishes its key; one whose use is `secret` brings no Grant."""
     oem = make_oem()
@@ -506,7 +531,7 @@ def test_unknown_critical_header_is_refused(factory: Factory, oem: Oem, refuses:
         refuses(resign(device, proof, protected=encode(headers)), "malformed")
 
 
-def test_issuer_tells_which_claims_it_wants(factory: Factory, oem: Oem) -> None:
+def test_claim_left_out_is_refused_by_its_check(factory: Factory, oem: Oem) -> None:
     """T-88 Silence: a board that leaves out a claim the policy needs is refused by that claim's check."""
     device = factory.board()
     proof = prove(device)

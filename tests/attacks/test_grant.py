@@ -46,7 +46,7 @@ def finish(device: Device) -> None:
 
 
 def test_rogue_issuers_grant_would_be_taken_if_it_were_right(device: Device, rogue: RogueIssuer) -> None:
-    """T-110 Control: the forger of this file makes Grants that pass, so each test below fails by its own edit."""
+    """T-110 Control: an unedited Grant of this file passes, so each test below fails by its own edit."""
     granted = rogue.grant(Exchange.of(device))
     device.line.thief = lambda asked, answer: granted if asked == device.record().proof else answer
 

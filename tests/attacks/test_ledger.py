@@ -7,15 +7,17 @@ import pytest
 
 from mpserver.errors import StoreDamaged
 from mpserver.keystore import LAST_HEAD
-from mpserver.store.audit import verify_ledger
+from mpserver.store.audit import Findings, verify_ledger
 from mpserver.store.database import open_database
 from mpserver.store.lasthead import LastHeadFile
+from mpserver.store.tree import place_of
 from mpwire import labels
-from mpwire.messages.issuer import ENTRY, HEAD
+from mpwire.merkle import Frontier, leaf_hash
+from mpwire.messages.issuer import ENTRY, HEAD, Head
 from mpwire.p256 import SoftKey
 from mpwire.trust import read_signed
 from tests.attacks.forge import RogueIssuer
-from tests.line import Factory, Oem
+from tests.line import NOW, Factory, Oem
 
 Forge = Callable[[Oem], None]
 
@@ -30,7 +32,7 @@ def kept(factory: Factory, oem: Oem) -> Oem:
     return oem
 
 
-def verify(oem: Oem):  # type: ignore[no-untyped-def]
+def verify(oem: Oem) -> Findings:
     """As the command does."""
     connection = open_database(oem.folder / "ledger.db")
     try:
@@ -121,11 +123,27 @@ def test_edited_head_is_named(kept: Oem) -> None:
 
 
 def test_rewritten_tree_without_the_head_key_is_named(kept: Oem) -> None:
-    """T-215 Rewriting: entry, nodes and roots are made to fit; only the signature over the head is missing."""
-    tamper(
-        kept,
-        "DELETE FROM heads WHERE size = 6",
-    )
+    """T-215 Rewriting: entry, nodes and root are made to fit each other; only the head key is missing."""
+    rogue, edge = RogueIssuer(kept), Frontier()
+    entry = ENTRY.decode(entry_of(kept, 5), 4096)
+    forged = [entry_of(kept, index) for index in range(5)] + [ENTRY.encode(replace(entry, digest=bytes(32)))]
+    statements: list[tuple[str, tuple[object, ...]]] = [("UPDATE entries SET body = ? WHERE idx = 5", (forged[5],))]
+    for body in forged:
+        edge, made = edge.append(leaf_hash(body))
+        places = [(node.hash, place_of(node.level, node.index)) for node in made]
+        statements += [("UPDATE nodes SET hash = ? WHERE place = ?", place) for place in places]
+    head = rogue.head(Head(6, edge.root(), NOW, "lab"), key=SoftKey.generate())
+    statements.append(("UPDATE heads SET root = ?, signed = ? WHERE size = 6", (edge.root(), head)))
+
+    tamper(kept, *statements)
+
+    with pytest.raises(StoreDamaged, match="signed head over 6 ledger entries does not hold"):
+        verify(kept)
+
+
+def test_entries_behind_the_last_head_are_named(kept: Oem) -> None:
+    """T-215 Rewriting: the newest head is removed, so that its entries could be exchanged."""
+    tamper(kept, "DELETE FROM heads WHERE size = 6")
 
     with pytest.raises(StoreDamaged, match="under no signed head"):
         verify(kept)
