@@ -33,6 +33,7 @@ from mpserver.authority import FileAuthority, make_keystore
 from mpserver.keystore import LAST_HEAD, Keystore
 from mpserver.store.database import make_database, open_database
 from mpserver.store.lasthead import LastHeadFile
+from mpserver.store.products import seal_body
 from mpserver.store.reading import SqlCatalogue, SqlLedger
 from mpserver.store.sequencer import Sequencer, Work
 from mpsim import fuses, silicon
@@ -127,9 +128,9 @@ class Oem:
         self.writing = open_database(self.folder / "ledger.db")
         last_head = LastHeadFile(self.folder / "keys" / LAST_HEAD)
         self.sequencer = Sequencer(self.writing, self.authority, self.clock, last_head)
-        self.catalogue = SqlCatalogue(self.connection)
+        self.catalogue = SqlCatalogue(self.connection, self.authority)
         self.asking = self._make_issuer(self.catalogue)
-        self.answer = make_answer(self.asking, self._make_issuer(SqlCatalogue(self.writing)))
+        self.answer = make_answer(self.asking, self._make_issuer(SqlCatalogue(self.writing, self.authority)))
 
     def stop(self) -> None:
         """The process ends."""
@@ -220,7 +221,9 @@ class Oem:
     def _write_catalogue(self) -> None:
         connection = open_database(self.folder / "ledger.db")
         product = read_product(self.product_text)
-        row = (product.name, 1, self.product_text, product.digest, NOW)
+        authority = FileAuthority(Keystore(self.folder / "keys"), "lab", self.clock)
+        body = seal_body(authority, product.name, 1, self.product_text)
+        row = (product.name, 1, body, product.digest, NOW)
         connection.execute("INSERT INTO products (name, version, body, digest, added_at) VALUES (?, ?, ?, ?, ?)", row)
         connection.execute(
             "INSERT INTO jobs (name, product, quota, state, place, author, created_at)"

@@ -262,7 +262,10 @@ def _static_value(name: str, kind: str, row: Mapping[str, Any]) -> Secret | None
         raise ProductWrong(f"slot {name}: value_hex belongs to kind static, and only there")
     if kind != "static":
         return None
-    value = _hex(row["value_hex"], f"slot {name}: value_hex")
+    digits = row["value_hex"]
+    if len(digits) % 2 or not digits or set(digits) - set("0123456789abcdefABCDEF"):
+        raise ProductWrong(f"slot {name}: value_hex is not pairs of hexadecimal digits alone")  # never echoed: a secret
+    value = bytes.fromhex(digits)
     if len(value) > SLOT_VALUE_MAX_BYTES:
         raise ProductWrong(f"slot {name}: value_hex is longer than {SLOT_VALUE_MAX_BYTES} bytes")
     return Secret(value)

@@ -82,7 +82,8 @@ class Catalogue(Protocol):
         """The product of this name, as last approved."""
 
     def open_job(self, product: str) -> Job | None:
-        """The job that boards of this product are counted under now; the oldest open one, None where there is none."""
+        """The job that boards of this product are counted under now: the oldest open one; where none is open the last that
+        was used up, so that a refusal says `quota`; None where there is neither."""
 
     def registered_key(self, key_id: bytes) -> RegisteredKey | None:
         """An imported attester key."""

@@ -16,7 +16,7 @@ from mpserver.store.sequencer import Work
 
 def make_issuer(authority: Authority, clock: Clock, connection: Connection) -> Issuer:
     """Over one connection, with the system's randomness."""
-    catalogue, ledger = SqlCatalogue(connection), SqlLedger(connection)
+    catalogue, ledger = SqlCatalogue(connection, authority), SqlLedger(connection)
     return Issuer(authority=authority, catalogue=catalogue, ledger=ledger, clock=clock, random=os.urandom)
 
 

@@ -14,7 +14,7 @@ from mpissuer.ports import RegisteredKey
 from mpserver.errors import NeedsPerson, Usage
 from mpserver.state import State
 from mpserver.store.books import SqlBooks
-from mpserver.store.reading import read_products
+from mpserver.store.products import read_products, seal_body
 from mpserver.store.sequencer import Work
 from mpwire.messages.issuer import ENTRY, Entry
 
@@ -49,10 +49,12 @@ class Office:
         self._check_mp_use(product)
         version = 1 + self._count("SELECT coalesce(max(version), 0) FROM products WHERE name = ?", product.name)
 
+        body = seal_body(self._state.authority, product.name, version, text)
+
         def act() -> None:
             self._connection.execute(
                 "INSERT INTO products (name, version, body, digest, added_at) VALUES (?, ?, ?, ?, ?)",
-                (product.name, version, text, product.digest, self._state.clock.now()),
+                (product.name, version, body, product.digest, self._state.clock.now()),
             )
 
         self._do("product", "add", product.name, product.digest, act)
@@ -132,7 +134,7 @@ class Office:
 
     def _check_mp_use(self, product: Product) -> None:
         """A class key signs or is a secret, never both (design section 4)."""
-        for name, other in read_products(self._connection).items():
+        for name, other in read_products(self._connection, self._state.authority).items():
             if name == product.name:
                 continue
             shared = set(product.mp_keys) & set(other.mp_keys)

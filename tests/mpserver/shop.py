@@ -17,6 +17,7 @@ from mpserver.keystore import Keystore
 from mpserver.store.audit import Findings, verify_ledger
 from mpserver.store.database import Connection, make_database, open_database
 from mpserver.store.lasthead import LastHeadFile
+from mpserver.store.products import seal_body
 from mpserver.store.reading import SqlLedger
 from mpserver.store.sequencer import Outcome, Sequencer, Work
 from mpsim.clock import SetClock
@@ -45,7 +46,8 @@ def make_shop(folder: Path, quota: int = 4) -> "Shop":
     make_database(folder / "ledger.db", {"realm": "lab"})
     product = read_product(PRODUCT)
     connection = open_database(folder / "ledger.db")
-    row = (product.name, 1, PRODUCT, product.digest, NOW)
+    authority = FileAuthority(Keystore(folder / "keys"), "lab", SetClock(NOW))
+    row = (product.name, 1, seal_body(authority, product.name, 1, PRODUCT), product.digest, NOW)
     connection.execute("INSERT INTO products (name, version, body, digest, added_at) VALUES (?, ?, ?, ?, ?)", row)
     connection.execute(
         "INSERT INTO jobs (name, product, quota, state, place, author, created_at) VALUES (?, ?, ?, 'open', 1, 't', ?)",

@@ -13,7 +13,7 @@ from mpserver.errors import NeedsPerson, Usage
 from mpserver.office import JobPlan, Office
 from mpserver.output import Shown
 from mpserver.state import Places, open_ledger, open_state
-from mpserver.store.reading import newest_bodies
+from mpserver.store.products import hide_values, newest_bodies
 
 Verbs = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -49,26 +49,26 @@ def product_add(options: argparse.Namespace) -> Shown:
 
 
 def product_show(options: argparse.Namespace) -> Shown:
-    """From the ledger alone."""
-    connection = open_ledger(Places(options.dir))
+    """As it was added, with every static value hidden."""
+    state = open_state(options.dir)
     try:
-        bodies = dict(newest_bodies(connection))
+        bodies = dict(newest_bodies(state.connection, state.authority))
     finally:
-        connection.close()
+        state.close()
     if options.name is None:
         rows = [_summarise(name, body) for name, body in bodies.items()]
         return Shown(rows, "" if rows else "no products: mpserver product add FILE")
     if options.name not in bodies:
         raise NeedsPerson(f"there is no product {options.name}; `mpserver product show` lists all")
-    body = bodies[options.name]
-    return Shown({**_summarise(options.name, body), "file": body}, body)
+    body = hide_values(bodies[options.name])
+    return Shown({**_summarise(options.name, bodies[options.name]), "file": body}, body)
 
 
 def product_anchors(options: argparse.Namespace) -> Shown:
     """The trust a provisioning image carries."""
     state = open_state(options.dir)
     try:
-        bodies = dict(newest_bodies(state.connection))
+        bodies = dict(newest_bodies(state.connection, state.authority))
         if options.name not in bodies:
             raise NeedsPerson(f"there is no product {options.name}; `mpserver product show` lists all")
         lists = BoardLists(

@@ -13,7 +13,7 @@ from mpserver.keystore import STANDBY
 from mpserver.output import Shown
 from mpserver.state import State, open_state
 from mpserver.store.database import explained
-from mpserver.store.reading import read_products
+from mpserver.store.products import read_products
 from mpserver.store.sequencer import check_not_older
 from mpserver.store.tree import load_edge
 from mpwire.errors import MpError
@@ -104,7 +104,7 @@ def _check_clock(state: State) -> Iterator[Line]:
 
 def _check_jobs(state: State) -> Iterator[Line]:
     rows = state.connection.execute("SELECT name, product, state, quota, granted FROM jobs ORDER BY place").fetchall()
-    products = read_products(state.connection)
+    products = read_products(state.connection, state.authority)
     serving = [row for row in rows if row[2] == "open"]
     then = "" if serving else "mpserver job create, then mpserver job approve"
     yield Line("jobs", bool(serving) or None, f"{len(serving)} open of {len(rows)}; {len(products)} products", then)

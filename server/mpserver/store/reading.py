@@ -3,10 +3,11 @@
 import time
 from typing import Final
 
-from mpissuer.policy import Product, read_product
-from mpissuer.ports import GrantRow, Job, RegisteredKey
+from mpissuer.policy import Product
+from mpissuer.ports import Authority, GrantRow, Job, RegisteredKey
 from mpserver.store.books import read_checks
 from mpserver.store.database import Connection, answering
+from mpserver.store.products import read_products
 
 STALE_S: Final = 1.0
 """How old a cached product or job may be: what an operator changes counts a second later."""
@@ -52,8 +53,8 @@ class SqlCatalogue:
     Jobs and keys are looked up each time: a job counts as it stands, and of keys there may be a hundred thousand.
     """
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, authority: Authority) -> None:
+        self._connection, self._authority = connection, authority
         self._read_at = float("-inf")
         self._products: dict[str, Product] = {}
 
@@ -62,7 +63,7 @@ class SqlCatalogue:
         now = time.monotonic()
         if now - self._read_at >= STALE_S:
             with answering():
-                self._products = read_products(self._connection)
+                self._products = read_products(self._connection, self._authority)
             self._read_at = now
         return self._products.get(name)
 
@@ -87,16 +88,3 @@ class SqlCatalogue:
             (product, state),
         ).fetchone()
         return found
-
-
-def read_products(connection: Connection) -> dict[str, Product]:
-    """The newest version of every product, by name."""
-    return {name: read_product(body) for name, body in newest_bodies(connection)}
-
-
-def newest_bodies(connection: Connection) -> list[tuple[str, str]]:
-    """Name and text of every product as last added."""
-    return connection.execute(
-        "SELECT name, body FROM products AS one"
-        " WHERE version = (SELECT max(version) FROM products AS other WHERE other.name = one.name) ORDER BY name"
-    ).fetchall()

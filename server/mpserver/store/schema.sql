@@ -9,7 +9,7 @@ CREATE TABLE facts (
 CREATE TABLE products (
     name TEXT NOT NULL,
     version INTEGER NOT NULL CHECK (version > 0),
-    body TEXT NOT NULL,
+    body BLOB NOT NULL,
     digest BLOB NOT NULL CHECK (length(digest) = 32),
     added_at INTEGER NOT NULL,
     PRIMARY KEY (name, version)
