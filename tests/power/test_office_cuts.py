@@ -27,7 +27,7 @@ ACTS: dict[str, Act] = {
     "job end": lambda office: office.end_job("job-1"),
 }
 DONE = {
-    "product add": ("SELECT count(*) FROM products WHERE body LIKE '%\"1.3\"%'", 1),
+    "product add": ("SELECT count(*) FROM products WHERE version = 2", 1),
     "job create": ("SELECT count(*) FROM jobs WHERE name = 'job-2' AND state = 'draft'", 1),
     "job approve": ("SELECT count(*) FROM jobs WHERE name = 'draft' AND state = 'open'", 1),
     "job end": ("SELECT count(*) FROM jobs WHERE name = 'job-1' AND state = 'ended'", 1),
