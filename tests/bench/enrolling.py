@@ -63,8 +63,8 @@ def _enroll(board: Folder) -> dict[str, Any]:
 def _split(board: Folder, file: Path) -> dict[str, float]:
     command = [sys.executable, str(HERE / "spans.py"), str(file), board.kind]
     command += ["--root", str(board.root), "enroll", "--once", "--json"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.run(command, check=True, env=clean_environment(), **quiet)
+    nowhere = subprocess.DEVNULL
+    subprocess.run(command, check=True, env=clean_environment(), stdout=nowhere, stderr=nowhere)
     found: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
     return found
 

@@ -174,7 +174,7 @@ def serve_bare(folder: Path, ready: Path) -> None:
         )  # fmt: skip
         serving = asyncio.create_task(server.serve())
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, lambda: server.stop())
+        loop.add_signal_handler(signal.SIGTERM, server.stop)
         while not await asyncio.to_thread(_listens, port):
             await asyncio.sleep(0.02)
         ready.write_text(f"https://127.0.0.1:{port}\n", encoding="utf-8")

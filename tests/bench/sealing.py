@@ -148,7 +148,7 @@ def _report(
     out: Path, warm: dict[str, Times], cold: dict[str, Times], command: list[float], missing: list[str]
 ) -> list[Figure]:
     rows: list[tuple[object, ...]] = [
-        ("ms by the wall clock, median", *(f"{size} B" for size in SIZES), "against ours")
+        ("ms by the wall clock, median", *(f"{size} B" for size in SIZES), "time of ours")
     ]
     details: dict[str, dict[str, dict[str, float]]] = {}
     for heat, found in (("warm", warm), ("cold", cold)):
