@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from mpagent.csr import write_csr
 from mpagent.errors import NotClosed, Refused
 from mpagent.hal.ports import Board
 from mpagent.runner import run
@@ -16,6 +15,7 @@ from mpsim.board import BoardPlan, close_fuse, power_cycle
 from mpwire import labels, mp, registry
 from mpwire.codec import encode
 from mpwire.cose import join_sign1, sig_structure
+from mpwire.csr import write_csr
 from mpwire.limits import PROOF_MAX_BYTES
 from mpwire.messages.eat import Confirmation
 from mpwire.messages.plain import PROOF, WireKeyAttestation, hash_key_attestation
@@ -263,7 +263,7 @@ def test_csr_that_the_evidence_does_not_hash_is_refused(factory: Factory, oem: O
 
 def csr_by(key: SoftKey) -> bytes:
     """A good request for any key."""
-    return write_csr(key)
+    return write_csr(key.public_key(), key.sign)
 
 
 def csrs_of(proof: bytes) -> dict[str, bytes]:
