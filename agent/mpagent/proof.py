@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from mpagent.csr import write_csr
 from mpagent.errors import HardwareGone, NotMine
 from mpagent.hal.ports import Attestation, AttesterMaterial, Board, DeviceKey, SocFacts
 from mpagent.image import Image
 from mpwire import labels, registry
 from mpwire.codec import encode
 from mpwire.cose import join_sign1, sig_structure, write_sign1
+from mpwire.csr import write_csr
 from mpwire.errors import PeerBroke
 from mpwire.evidence import outer_headers, write_tpm_signature
 from mpwire.limits import MP_MESSAGE_MAX_BYTES
@@ -158,7 +158,8 @@ def _bind(
 
 def _make_csrs(board: Board, image: Image) -> dict[str, bytes]:
     wanted = [slot.name for slot in image.slots if slot.kind == "certificate"]
-    return {slot: write_csr(board.keyring.find_or_make(labels.certificate_key(slot))) for slot in wanted}
+    keys = {slot: board.keyring.find_or_make(labels.certificate_key(slot)) for slot in wanted}
+    return {slot: write_csr(key.public_key(), key.sign) for slot, key in keys.items()}
 
 
 def _attest_keys(board: Board, nonce: bytes) -> dict[str, WireKeyAttestation]:

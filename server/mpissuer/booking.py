@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping
 
 from mpissuer.errors import Again, NotNow, Refused
-from mpissuer.grant import allocate, write_grant
+from mpissuer.grant import allocate, unwrap, wrap, write_grant
 from mpissuer.issuer import Issuer
 from mpissuer.orders import GrantOrder, ReceiptOrder
 from mpissuer.ports import Books, Job, Unit
@@ -15,6 +15,7 @@ from mpwire.codec import encode
 from mpwire.cose import thumbprint
 from mpwire.messages.issuer import ENTRY, Entry
 from mpwire.messages.plain import CLOSED, Closed
+from mpwire.secret import Secret
 
 DEVICE_KEY = "device-key"
 """Hardware-id kind under which device keys are remembered: one key never serves two boards."""
@@ -22,25 +23,26 @@ DEVICE_KEY = "device-key"
 
 def book_grant(order: GrantOrder, books: Books, issuer: Issuer) -> bytes:
     """The answer to a verified Proof: a Grant new or stored, or the unit's Closed. Raises Refused."""
-    stored = books.recall(order.proof_digest)  # 3.40
-    if stored is not None:
-        return stored
-    if books.is_nonce_used(order.nonce):  # 3.41
+    said = books.find_said(order.proof_digest, order.nonce)
+    if said is not None and said.proof_digest == order.proof_digest:  # 3.40
+        return said.answer
+    if said is not None:  # 3.41
         raise Refused("nonce-used", "another proof already answered this challenge", alarm=True)
     ids = {**order.hardware_ids, DEVICE_KEY: thumbprint(order.sign_key)}
     unit = books.unit(order.ueid)
     check_not_clone(order, ids, unit, books)  # 3.42
     if unit is None:
-        unit = _admit(order, ids, books, issuer)
+        unit, values = _admit(order, ids, books, issuer)
     elif unit.closed is not None:  # 3.43
         return unit.closed
     elif unit.state == "scrapped":  # 3.44
         raise Refused("scrapped", "this unit was scrapped", again=Again.FINAL)
-    row = write_grant(
-        order, unit.job, books.values(order.ueid), issuer.authority, issuer.clock.now(), issuer.random
-    )  # 3.48
+    else:
+        values = _recall_values(order, unit, books, issuer)
+    now = issuer.clock.now()
+    row = write_grant(order, unit.job, values, issuer.authority, now, Secret(issuer.random(32)))  # 3.48
     books.add_grant(row, order.nonce, order.proof_digest)
-    books.append(ENTRY.encode(Entry("grant", issuer.clock.now(), unit.job, row.digest, order.ueid)))
+    books.append(ENTRY.encode(Entry("grant", now, unit.job, row.digest, order.ueid)))
     return row.answer
 
 
@@ -49,15 +51,16 @@ def check_not_clone(order: GrantOrder, ids: Mapping[str, bytes], unit: Unit | No
 
     The newcomer is refused and the alarm kept; the good unit is untouched (promise P3).
     """
-    for kind, value in ids.items():
-        owner = books.owner(kind, value)
-        if owner is not None and owner != order.ueid:
-            raise Refused("clone", f"{kind} {value.hex()[:24]} belongs to unit {owner.hex()[:16]}", alarm=True)
+    for kind, owner in books.owners(ids).items():
+        if owner != order.ueid:
+            raise Refused("clone", f"{kind} {ids[kind].hex()[:24]} belongs to unit {owner.hex()[:16]}", alarm=True)
     if unit is not None and unit.sign_key != order.sign_key:
         raise Refused("clone", f"unit {order.ueid.hex()[:16]} came back with another device key", alarm=True)
 
 
-def _admit(order: GrantOrder, ids: Mapping[str, bytes], books: Books, issuer: Issuer) -> Unit:
+def _admit(
+    order: GrantOrder, ids: Mapping[str, bytes], books: Books, issuer: Issuer
+) -> tuple[Unit, Mapping[str, Secret]]:
     """3.45 to 3.47: count a new board under the open job and give it its values, once."""
     job = _open_job(order, books, issuer)
     unit = Unit(
@@ -71,11 +74,20 @@ def _admit(order: GrantOrder, ids: Mapping[str, bytes], books: Books, issuer: Is
         hardware_ids=ids,
     )
     books.add_unit(unit)
-    for value in allocate(order, job.name, issuer.authority, issuer.random):
-        books.add_value(order.ueid, value)
+    values = allocate(order, issuer.authority, issuer.random)
+    books.add_values(order.ueid, wrap(values, order, job.name, issuer.authority))
     if job.granted + 1 >= job.quota:
         books.set_job_state(job.name, "exhausted")
-    return unit
+    return unit, values
+
+
+def _recall_values(order: GrantOrder, unit: Unit, books: Books, issuer: Issuer) -> Mapping[str, Secret]:
+    """What this board was allocated; a product changed since then would need other values (promise P3: the same)."""
+    stored = books.values(unit.ueid)
+    wanted = {slot.name: slot.version for slot in order.product.slots if slot.kind != "local"}
+    if {name: one.version for name, one in stored.items()} != wanted:
+        raise Refused("allocation", "the product's slots changed after this board was given its values: rework it")
+    return unwrap(stored, unit.ueid, unit.job, issuer.authority)
 
 
 def _open_job(order: GrantOrder, books: Books, issuer: Issuer) -> Job:

@@ -9,16 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
 from mpissuer.challenge import check_challenge, check_not_expired, derive_credential_secret
 from mpissuer.endorsement import Endorsed, check_ek
 from mpissuer.errors import Again, Refused
 from mpissuer.policy import Product, read_version
 from mpissuer.ports import Authority, Catalogue
-from mpwire import labels, mp, p256, registry, tpm2
+from mpwire import labels, mp, registry, tpm2
 from mpwire.cose import Sign1, sig_structure, verify_es256
+from mpwire.csr import read_csr
 from mpwire.errors import Malformed, Unauthentic
 from mpwire.evidence import read_inner, read_mpmr, read_outer, read_quote
 from mpwire.limits import CHALLENGE_MAX_BYTES, HELLO_MAX_BYTES, PROOF_MAX_BYTES
@@ -225,23 +223,11 @@ def check_csrs(heard: Heard, claims: Claims) -> dict[str, bytes]:
     require(heard.proof.csrs.keys() == wanted, "csr", f"requests for {sorted(heard.proof.csrs)}, not {sorted(wanted)}")
     hashes = {slot: hashlib.sha256(csr).digest() for slot, csr in heard.proof.csrs.items()}
     require(hashes == claims.csr_hashes, "csr", "a request is not the one the evidence hashes")
-    points = {slot: _read_csr(csr) for slot, csr in heard.proof.csrs.items()}
+    with step("csr"):
+        points = {slot: read_csr(csr) for slot, csr in heard.proof.csrs.items()}
     distinct = {claims.cnf.key, claims.kem_key, *points.values()}
     require(len(distinct) == len(points) + 2, "csr", "two uses share one key")
     return points
-
-
-def _read_csr(csr: bytes) -> bytes:
-    """The P-256 point of a request whose self-signature holds; its subject is not looked at."""
-    with step("csr"):
-        try:
-            request = x509.load_der_x509_csr(csr)
-            sound = request.is_signature_valid
-        except Exception as error:  # the library raises many kinds for hostile DER
-            raise Malformed(f"not a PKCS#10 request: {type(error).__name__}") from error
-        if not sound:
-            raise Unauthentic("the request does not prove possession of its key")
-        return p256.read_spki(request.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
 def check_key_attestations(heard: Heard, claims: Claims) -> None:

@@ -18,14 +18,10 @@ NEVER_ENDS: Final = 253402300799
 """9999-12-31T23:59:59Z: a device certificate without an end (IEEE 802.1AR section 8.7)."""
 
 
-def allocate(order: GrantOrder, job: str, authority: Authority, random: Callable[[int], bytes]) -> list[StoredValue]:
-    """3.47. Every value the issuer makes for this board, wrapped under the job's key. Called once a board."""
-    values = ((slot, _make_value(slot, order, authority, random)) for slot in order.product.slots)
-    return [
-        StoredValue(slot.name, slot.version, authority.wrap(job, value, at_rest(order.ueid, slot)))
-        for slot, value in values
-        if value is not None
-    ]
+def allocate(order: GrantOrder, authority: Authority, random: Callable[[int], bytes]) -> dict[str, Secret]:
+    """3.47. Every value the issuer makes for this board, by slot. Called once a board."""
+    values = {slot.name: _make_value(slot, order, authority, random) for slot in order.product.slots}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _make_value(
@@ -41,22 +37,34 @@ def _make_value(
     return None
 
 
-def at_rest(ueid: bytes, slot: SlotPolicy) -> bytes:
+def wrap(values: Mapping[str, Secret], order: GrantOrder, job: str, authority: Authority) -> list[StoredValue]:
+    """The allocation as it is kept: each value under the job's key."""
+    return [
+        StoredValue(
+            slot.name,
+            slot.version,
+            authority.wrap(job, values[slot.name], _at_rest(order.ueid, slot.name, slot.version)),
+        )
+        for slot in order.product.slots
+        if slot.name in values
+    ]
+
+
+def unwrap(stored: Mapping[str, StoredValue], ueid: bytes, job: str, authority: Authority) -> dict[str, Secret]:
+    """An allocation kept before. Raises Refused("job-ended") once its key is destroyed."""
+    return {name: authority.unwrap(job, one.wrapped, _at_rest(ueid, name, one.version)) for name, one in stored.items()}
+
+
+def _at_rest(ueid: bytes, slot: str, version: int) -> bytes:
     """What a wrapped value is bound to: it opens for this board, slot and version only."""
-    return encode([ueid, slot.name, slot.version])
+    return encode([ueid, slot, version])
 
 
 def write_grant(
-    order: GrantOrder,
-    job: str,
-    values: Mapping[str, StoredValue],
-    authority: Authority,
-    now: int,
-    random: Callable[[int], bytes],
+    order: GrantOrder, job: str, values: Mapping[str, Secret], authority: Authority, now: int, check_key: Secret
 ) -> GrantRow:
-    """3.48. The Grant over an allocation; check values are under a key made for this Grant alone."""
-    check_key = Secret(random(32))
-    slots = tuple(_grant_slot(slot, order.ueid, job, values, authority, check_key) for slot in order.product.slots)
+    """3.48. The Grant over an allocation; `check_key` is fresh, 32 bytes, for this Grant alone."""
+    slots = tuple([_grant_slot(slot, values, check_key) for slot in order.product.slots])
     contents = Contents(slots=slots, check_key=check_key, policy_digest=order.product.digest)
     answer = _seal(order, job, Secret(CONTENTS.encode(contents)), authority, now)
     return GrantRow(
@@ -70,17 +78,10 @@ def write_grant(
     )
 
 
-def _grant_slot(
-    slot: SlotPolicy,
-    ueid: bytes,
-    job: str,
-    values: Mapping[str, StoredValue],
-    authority: Authority,
-    check_key: Secret,
-) -> SlotGrant:
+def _grant_slot(slot: SlotPolicy, values: Mapping[str, Secret], check_key: Secret) -> SlotGrant:
     if slot.kind == "local":
         return SlotGrant(slot.name, slot.kind, slot.destination, slot.version, escrow=slot.escrow)
-    value = authority.unwrap(job, values[slot.name].wrapped, at_rest(ueid, slot))
+    value = values[slot.name]
     check = make_check_value(check_key, slot.name, slot.version, value)
     return SlotGrant(slot.name, slot.kind, slot.destination, slot.version, value, check)
 

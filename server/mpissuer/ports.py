@@ -3,7 +3,7 @@
 mpserver implements these over SQLite and a keystore; a factory station will bring its own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -82,8 +82,10 @@ class Catalogue(Protocol):
         """The product of this name, as last approved."""
 
     def open_job(self, product: str) -> Job | None:
-        """The job that boards of this product are counted under now: the oldest open one; where none is open the last that
-        was used up, so that a refusal says `quota`; None where there is neither."""
+        """The job that boards of this product are counted under now: the oldest open one.
+
+        Where none is open the last that was used up, so that a refusal says `quota`; None where there is neither.
+        """
 
     def registered_key(self, key_id: bytes) -> RegisteredKey | None:
         """An imported attester key."""
@@ -139,6 +141,14 @@ class StoredValue:
     wrapped: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A Grant as it was said, and to which Proof."""
+
+    proof_digest: bytes
+    answer: bytes
+
+
 class Books(Protocol):
     """The ledger inside one transaction. Everything done here stands or falls together, durably.
 
@@ -151,14 +161,11 @@ class Books(Protocol):
     def unit(self, ueid: bytes) -> Unit | None:
         """The board by name."""
 
-    def owner(self, kind: str, hardware_id: bytes) -> bytes | None:
-        """The ueid that first showed this hardware id, in any job, product or realm."""
+    def owners(self, ids: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        """The ueid that first showed each of these hardware ids, by kind, in any job, product or realm."""
 
-    def recall(self, proof_digest: bytes) -> bytes | None:
-        """The Grant stored for exactly this Proof."""
-
-    def is_nonce_used(self, nonce: bytes) -> bool:
-        """Whether any stored Grant answered this nonce."""
+    def find_said(self, proof_digest: bytes, nonce: bytes) -> Said | None:
+        """The stored Grant that answered this Proof, or any Proof with this nonce."""
 
     def values(self, ueid: bytes) -> Mapping[str, StoredValue]:
         """The board's allocation, by slot."""
@@ -166,8 +173,8 @@ class Books(Protocol):
     def add_unit(self, unit: Unit) -> None:
         """A board counted now, with all its hardware ids."""
 
-    def add_value(self, ueid: bytes, value: StoredValue) -> None:
-        """One slot of its allocation."""
+    def add_values(self, ueid: bytes, values: Iterable[StoredValue]) -> None:
+        """Its allocation."""
 
     def add_grant(self, row: GrantRow, nonce: bytes, proof_digest: bytes) -> None:
         """The Grant, findable by proof, by nonce and by digest."""

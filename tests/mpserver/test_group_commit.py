@@ -106,7 +106,7 @@ def test_the_schema_itself_keeps_a_nonce_and_a_slot_value_to_one_use(shop: Shop)
         books.add_grant(row, order.nonce, bytes(32))
 
     def value(books: SqlBooks) -> None:
-        books.add_value(order.ueid, StoredValue("cloud", 1, b"another"))
+        books.add_values(order.ueid, [StoredValue("cloud", 1, b"another")])
 
     assert _refusal(shop, Work(again)).check == "nonce-used"
     assert _refusal(shop, Work(value)).check == "slot-value-known"

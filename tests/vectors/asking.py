@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from mpagent.csr import write_csr
 from mpwire import labels, mp, registry, tpm2
 from mpwire.codec import decode, encode
 from mpwire.messages.grant import SlotReceipt
@@ -237,8 +236,8 @@ def _requests() -> Iterator[Vector]:
     yield bent("for a slot that is none", other=good)
     yield bent("that the evidence does not hash", {"csr_hashes": {"idevid": bytes(32)}})
     yield bent("with a broken self-signature", idevid=good[:-1] + bytes([good[-1] ^ 1]))
-    yield bent("for the sign key", idevid=write_csr(world.DEVICE_SIGN))
-    yield bent("for the kem key", idevid=write_csr(world.DEVICE_KEM))
+    yield bent("for the sign key", idevid=exchange.csr_by(world.DEVICE_SIGN))
+    yield bent("for the kem key", idevid=exchange.csr_by(world.DEVICE_KEM))
     yield bent("that is no DER", idevid=b"\x30\x80\x00\x00")
     yield bent("that is a certificate", idevid=exchange.device_certificate())
 
@@ -323,6 +322,7 @@ def _books() -> Iterator[Vector]:
     )
     yield bent("unit closed before", "3.43", "closed", unit=closed)
     yield bent("unit scrapped", "3.44", "scrapped", unit={**unit, "state": "scrapped"})
+    yield bent("unit given values of other slots", "3.44", "allocation", unit=unit, values={"cloud": 7})
     yield bent("no job open", "3.45", "job", job=None)
     yield bent("job full", "3.46", "quota", job={"quota": 4, "granted": 4, "state": "exhausted"})
     yield bent("job full though still called open", "3.46", "quota", job={"quota": 4, "granted": 4, "state": "open"})

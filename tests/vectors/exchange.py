@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from mpagent.csr import write_csr
 from mpwire import hpke, labels, mp, p256, registry, tpm2
 from mpwire.codec import encode
 from mpwire.cose import join_sign1, sig_structure, write_sign1
+from mpwire.csr import write_csr
 from mpwire.evidence import outer_headers, write_tpm_signature
 from mpwire.merkle import Frontier, inclusion_path, leaf_hash, tree_root
 from mpwire.messages.eat import CLAIMS, Claims, Confirmation
@@ -146,9 +146,14 @@ class Bent:
     proof: Bend = field(default_factory=dict)
 
 
+def csr_by(key: world.FixedKey) -> bytes:
+    """A good request for any key."""
+    return write_csr(key.public_key(), key.sign)
+
+
 def make_csrs() -> dict[str, bytes]:
     """One request for each certificate slot."""
-    return {CERTIFICATE_SLOT: write_csr(world.DEVICE_CERTIFICATE)}
+    return {CERTIFICATE_SLOT: csr_by(world.DEVICE_CERTIFICATE)}
 
 
 def certify_key(

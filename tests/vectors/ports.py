@@ -4,13 +4,13 @@ What is written through them is counted: a refusal must leave nothing behind.
 """
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from mpissuer.issuer import Issuer
 from mpissuer.policy import Product, SlotPolicy
-from mpissuer.ports import GrantRow, Job, RegisteredKey, SlotCheck, StoredValue, Unit
+from mpissuer.ports import GrantRow, Job, RegisteredKey, Said, SlotCheck, StoredValue, Unit
 from mpwire import p256
 from mpwire.codec import encode
 from mpwire.secret import Secret
@@ -156,25 +156,26 @@ class FixedBooks:
         product, job = self._issuer.world["product"], self._issuer.world["job"]
         return Unit(ueid, product, job, told["state"], bytes.fromhex(told["sign_key"]), "mp", "S", closed=closed)
 
-    def owner(self, kind: str, hardware_id: bytes) -> bytes | None:
-        told = self._known.get("owners", {}).get(kind)
-        return None if told is None else bytes.fromhex(told)
+    def owners(self, ids: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        told = self._known.get("owners", {})
+        return {kind: bytes.fromhex(told[kind]) for kind in ids if kind in told}
 
-    def recall(self, proof_digest: bytes) -> bytes | None:
-        return bytes.fromhex(self._known["booked"]) if "booked" in self._known else None
-
-    def is_nonce_used(self, nonce: bytes) -> bool:
-        return bool(self._known.get("nonce_used", False))
+    def find_said(self, proof_digest: bytes, nonce: bytes) -> Said | None:
+        if "booked" in self._known:
+            return Said(proof_digest, bytes.fromhex(self._known["booked"]))
+        return Said(bytes(32), b"another answer") if self._known.get("nonce_used", False) else None
 
     def values(self, ueid: bytes) -> Mapping[str, StoredValue]:
-        slots = self._issuer.world["policy"]["slots"]
+        if "values" in self._known:
+            return {slot: StoredValue(slot, version, bytes(32)) for slot, version in self._known["values"].items()}
+        slots = [one for one in self._issuer.world["policy"]["slots"] if one["kind"] != "local"]
         return {one["name"]: StoredValue(one["name"], one["version"], bytes(32)) for one in slots}
 
     def add_unit(self, unit: Unit) -> None:
         self._issuer.written.append("unit")
 
-    def add_value(self, ueid: bytes, value: StoredValue) -> None:
-        self._issuer.written.append(f"value {value.slot}")
+    def add_values(self, ueid: bytes, values: Iterable[StoredValue]) -> None:
+        self._issuer.written += [f"value {one.slot}" for one in values]
 
     def add_grant(self, row: GrantRow, nonce: bytes, proof_digest: bytes) -> None:
         self._issuer.written.append("grant")

@@ -1,11 +1,11 @@
 """mpissuer.ports.Books over one open transaction: everything done here stands or falls with it."""
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from mpissuer.errors import Again, Refused
-from mpissuer.ports import GrantRow, Job, SlotCheck, StoredValue, Unit
+from mpissuer.ports import GrantRow, Job, Said, SlotCheck, StoredValue, Unit
 from mpserver.errors import StoreDamaged
 from mpserver.store.database import Connection
 from mpwire.codec import decode, encode
@@ -31,21 +31,21 @@ class SqlBooks:
         """The board with all its hardware ids."""
         return find_unit(self._connection, ueid)
 
-    def owner(self, kind: str, hardware_id: bytes) -> bytes | None:
-        """The ueid that first showed this id."""
+    def owners(self, ids: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        """The ueid that first showed each of these ids, by kind."""
+        pairs = ", ".join(["(?, ?)"] * len(ids))
+        rows = self._connection.execute(
+            f"SELECT kind, ueid FROM hardware_ids WHERE (kind, id) IN (VALUES {pairs})",
+            [part for pair in ids.items() for part in pair],
+        )
+        return dict(rows.fetchall())
+
+    def find_said(self, proof_digest: bytes, nonce: bytes) -> Said | None:
+        """The stored Grant that answered this Proof, or any Proof with this nonce."""
         row = self._connection.execute(
-            "SELECT ueid FROM hardware_ids WHERE kind = ? AND id = ?", (kind, hardware_id)
+            "SELECT proof_digest, answer FROM grants WHERE proof_digest = ? OR nonce = ?", (proof_digest, nonce)
         ).fetchone()
-        return row[0] if row else None
-
-    def recall(self, proof_digest: bytes) -> bytes | None:
-        """The Grant stored for exactly this Proof."""
-        row = self._connection.execute("SELECT answer FROM grants WHERE proof_digest = ?", (proof_digest,)).fetchone()
-        return row[0] if row else None
-
-    def is_nonce_used(self, nonce: bytes) -> bool:
-        """Whether any stored Grant answered this nonce."""
-        return self._connection.execute("SELECT 1 FROM grants WHERE nonce = ?", (nonce,)).fetchone() is not None
+        return Said(*row) if row else None
 
     def values(self, ueid: bytes) -> Mapping[str, StoredValue]:
         """The newest version of every slot of the allocation."""
@@ -56,30 +56,31 @@ class SqlBooks:
 
     def add_unit(self, unit: Unit) -> None:
         """Count the board and own its hardware ids. Raises Refused: quota, clone, unit-known."""
-        self._insist("quota", "UPDATE jobs SET granted = granted + 1 WHERE name = ?", (unit.job,))
+        self._insist("quota", "UPDATE jobs SET granted = granted + 1 WHERE name = ?", [(unit.job,)])
         self._insist(
             "unit-known",
             "INSERT INTO units (ueid, product, job, state, sign_key, attester, grade, granted_at, closed)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                *(unit.ueid, unit.product, unit.job, unit.state, unit.sign_key, unit.attester, unit.grade),
-                *(self._now(), unit.closed),
-            ),
+            [
+                (
+                    *(unit.ueid, unit.product, unit.job, unit.state, unit.sign_key, unit.attester, unit.grade),
+                    *(self._now(), unit.closed),
+                )
+            ],
         )
-        for kind, hardware_id in unit.hardware_ids.items():
-            self._insist(
-                "clone",
-                "INSERT INTO hardware_ids (kind, id, ueid) VALUES (?, ?, ?)",
-                (kind, hardware_id, unit.ueid),
-                alarm=True,
-            )
+        self._insist(
+            "clone",
+            "INSERT INTO hardware_ids (kind, id, ueid) VALUES (?, ?, ?)",
+            [(kind, hardware_id, unit.ueid) for kind, hardware_id in unit.hardware_ids.items()],
+            alarm=True,
+        )
 
-    def add_value(self, ueid: bytes, value: StoredValue) -> None:
-        """One slot of the allocation. Raises Refused("slot-value-known")."""
+    def add_values(self, ueid: bytes, values: Iterable[StoredValue]) -> None:
+        """The allocation. Raises Refused("slot-value-known")."""
         self._insist(
             "slot-value-known",
             "INSERT INTO slot_values (ueid, slot, version, wrapped) VALUES (?, ?, ?, ?)",
-            (ueid, value.slot, value.version, value.wrapped),
+            [(ueid, one.slot, one.version, one.wrapped) for one in values],
         )
 
     def add_grant(self, row: GrantRow, nonce: bytes, proof_digest: bytes) -> None:
@@ -88,10 +89,12 @@ class SqlBooks:
             "nonce-used",
             "INSERT INTO grants (digest, ueid, product, job, sign_key, checks, nonce, proof_digest, answer)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                *(row.digest, row.ueid, row.product, row.job, row.sign_key, write_checks(row.checks)),
-                *(nonce, proof_digest, row.answer),
-            ),
+            [
+                (
+                    *(row.digest, row.ueid, row.product, row.job, row.sign_key, write_checks(row.checks)),
+                    *(nonce, proof_digest, row.answer),
+                )
+            ],
         )
 
     def set_job_state(self, name: str, state: str) -> None:
@@ -106,9 +109,9 @@ class SqlBooks:
         """One leaf; kept here until the batch ends."""
         self.entries.append(entry)
 
-    def _insist(self, rule: str, sql: str, row: tuple[object, ...], *, alarm: bool = False) -> None:
+    def _insist(self, rule: str, sql: str, rows: Sequence[tuple[object, ...]], *, alarm: bool = False) -> None:
         try:
-            self._connection.execute(sql, row)
+            self._connection.executemany(sql, rows)
         except sqlite3.IntegrityError as error:
             again = Again.RETRY if rule == "nonce-used" else Again.OPERATOR
             raise Refused(rule, f"the ledger's own rule: {error}", again=again, alarm=alarm) from None
