@@ -33,9 +33,10 @@ class SqlBooks:
 
     def owners(self, ids: Mapping[str, bytes]) -> Mapping[str, bytes]:
         """The ueid that first showed each of these ids, by kind."""
-        pairs = ", ".join(["(?, ?)"] * len(ids))
+        # One lookup by key for each pair: SQLite answers `(kind, id) IN (VALUES ...)` by walking the whole table.
+        pairs = " OR ".join(["(kind = ? AND id = ?)"] * len(ids))
         rows = self._connection.execute(
-            f"SELECT kind, ueid FROM hardware_ids WHERE (kind, id) IN (VALUES {pairs})",
+            f"SELECT kind, ueid FROM hardware_ids WHERE {pairs}",
             [part for pair in ids.items() for part in pair],
         )
         return dict(rows.fetchall())
