@@ -41,7 +41,7 @@ def open_sealer(chip: Path, touch: Touch = untouched) -> "SimSealer":
 
 
 class SimSoc:
-    """ports.Soc. The kernel vouches for the fuses; the life cycle of this boot comes from the soft secure world (HPSR)."""
+    """ports.Soc. The kernel vouches for the fuses, the soft secure world for the life cycle of this boot (HPSR)."""
 
     def __init__(self, pins: "_Pins") -> None:
         self._pins = pins
