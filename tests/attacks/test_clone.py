@@ -17,7 +17,7 @@ from mpwire.messages.eat import Confirmation
 from mpwire.p256 import SoftKey
 from mpwire.ueid import make_ueid
 from tests.attacks.conftest import Refuses
-from tests.attacks.forge import begin_anew, claiming, claims_of, hello_of, prove, resign
+from tests.attacks.forge import Edit, begin_anew, claiming, claims_of, hello_of, prove, resign
 from tests.line import Device, Factory, Oem, refusal_check
 
 
@@ -111,6 +111,25 @@ def test_second_hardware_id_of_a_known_unit_is_a_clone(factory: Factory, oem: Oe
         thief, prove(thief), lambda claims: replace(claims, hardware_ids={**claims.hardware_ids, "tpm-ek": ek})
     )
     refuses(edited, "clone")
+
+
+def adding(ek: bytes) -> Edit:
+    """Claims with an EK beside the ids of the board."""
+    return lambda claims: replace(claims, hardware_ids={**claims.hardware_ids, "tpm-ek": ek})
+
+
+def test_known_unit_that_shows_an_id_of_another_later_is_a_clone(factory: Factory, oem: Oem, refuses: Refuses) -> None:
+    """T-23 Clone: a unit that was granted once proves again and now claims what belongs to another."""
+    other, thief = factory.board(), factory.board()
+    ek = b"\x00\x0b" + bytes(32)
+    oem.hear(resign(other, prove(other), adding(ek)))
+    proof = prove(thief)
+    oem.hear(proof)
+    assert oem.granted() == oem.count("grants") == 2
+
+    refuses(begin_anew(thief, proof, hello_of(proof), adding(ek)), "clone")
+
+    assert oem.count("alarms") == 1 and oem.count("grants") == 2
 
 
 def test_many_clones_make_few_rows(factory: Factory, oem: Oem) -> None:
