@@ -89,14 +89,16 @@ def weigh_receipt(raw: bytes, issuer: Issuer) -> ReceiptOrder:
         verify_es256(envelope, row.sign_key, labels.AAD_RECEIPT)
     require(receipt.ueid == row.ueid, "receipt-ueid", "the receipt names another board")  # 5.4
     check_receipt(receipt, row, issuer)  # 5.5 to 5.7
-    return ReceiptOrder(receipt, hashlib.sha256(raw).digest(), row)
+    return ReceiptOrder(raw, hashlib.sha256(raw).digest(), row)
 
 
 def check_receipt(receipt: Receipt, row: GrantRow, issuer: Issuer) -> None:
-    """Every granted slot once, at its version, with the right check value, on a part proven closed."""
+    """Every granted slot once, at its version, with the right check value and escrow, on a part proven closed."""
     told = {slot.name: slot for slot in receipt.slots}
     same = len(told) == len(receipt.slots) and told.keys() == row.checks.keys()
     require(same, "receipt-slots", f"the receipt names {sorted(told)}")
+    escrowed = {name for name, granted in row.checks.items() if granted.escrowed}
+    require((receipt.escrow or {}).keys() == escrowed, "receipt-escrow", f"escrowed are not {sorted(escrowed)}")
     for name, granted in row.checks.items():
         require(told[name].version == granted.version, "receipt-slots", f"slot {name} at version {told[name].version}")
         right = granted.check is None or hmac.compare_digest(granted.check, told[name].check)

@@ -73,7 +73,7 @@ def write_grant(
         product=order.product.name,
         job=job,
         sign_key=order.sign_key,
-        checks={slot.name: SlotCheck(slot.version, slot.check) for slot in slots},
+        checks={slot.name: SlotCheck(slot.version, slot.check, slot.escrow is not None) for slot in slots},
         answer=answer,
     )
 

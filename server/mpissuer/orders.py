@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from mpissuer.policy import Product
 from mpissuer.ports import GrantRow
-from mpwire.messages.grant import Receipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,8 @@ class GrantOrder:
 class ReceiptOrder:
     """A Receipt signed by the device its Grant went to, saying what that Grant asks."""
 
-    receipt: Receipt
+    raw: bytes
+    """As said, with what it escrows: the books keep it as the board's certificate of conformance."""
     digest: bytes
     row: GrantRow
 

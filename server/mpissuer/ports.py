@@ -93,10 +93,13 @@ class Catalogue(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SlotCheck:
-    """What a receipt must say of one slot. `check` is None for a local slot: only the device knows it."""
+    """What a receipt must say of one slot."""
 
     version: int
     check: bytes | None
+    """None for a local slot: only the device knows it."""
+    escrowed: bool = False
+    """A copy of the value, encrypted to the product's escrow key, belongs in the receipt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +197,3 @@ class Ledger(Protocol):
 
     def find_grant(self, digest: bytes) -> GrantRow | None:
         """A stored Grant by its digest."""
-
-    def find_closed(self, ueid: bytes) -> bytes | None:
-        """The stored Closed of a board."""

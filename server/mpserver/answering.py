@@ -50,4 +50,5 @@ def receipt_work(order: ReceiptOrder, issuer: Issuer) -> Work:
         close=close,
         ueid=order.row.ueid,
         newcomer=order.row.sign_key,
+        receipt=order.raw,
     )

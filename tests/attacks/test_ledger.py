@@ -174,6 +174,15 @@ def test_unit_provisioned_without_a_receipt_is_named(kept: Oem) -> None:
         verify(kept)
 
 
+@pytest.mark.parametrize("receipt", [b"another story", None, "text"])
+def test_exchanged_receipt_is_named(kept: Oem, receipt: object) -> None:
+    """T-233 Paper boards: the receipt kept beside a unit is exchanged, removed, or turned into text."""
+    tamper(kept, ("UPDATE units SET receipt = ? WHERE rowid = 2", (receipt,)))
+
+    with pytest.raises(StoreDamaged, match="the receipt of unit"):
+        verify(kept)
+
+
 def test_edited_count_is_named(kept: Oem) -> None:
     """T-219 Over-production: the count of a job is set back, or its quota raised above what was granted."""
     tamper(kept, "UPDATE jobs SET granted = 1")

@@ -11,8 +11,9 @@ from mpagent.errors import Refused
 from mpagent.record import Stage
 from mpwire import labels, limits, registry
 from mpwire.cose import read_sign1, write_sign1
+from mpwire.hpke import open_base
 from mpwire.merkle import leaf_hash
-from mpwire.messages.grant import RECEIPT, Receipt
+from mpwire.messages.grant import RECEIPT, Receipt, make_escrow_info
 from mpwire.messages.issuer import ENTRY, HEAD, Entry, Head
 from mpwire.messages.plain import CLOSED, Closed
 from mpwire.p256 import SoftKey
@@ -134,6 +135,28 @@ def test_open_part_is_provisioned_only_where_the_product_says_so(make_oem: MakeO
 
     assert receipt_of(device).closed_proof == "none"
     finish(device)
+
+
+def test_receipt_without_its_escrow_is_refused(make_oem: MakeOem, make_factory: MakeFactory) -> None:
+    """T-159 Lost escrow: a disk key that the OEM must be able to recover is left out, or a stranger's is added."""
+    keeper = SoftKey.generate()
+    key = f'kind = "local"\nescrow = "{keeper.public_key().hex()}"'
+    oem = make_oem(product=PRODUCT.replace('kind = "local"', key))
+    device = make_factory(oem).board()
+    ask_all(device, "kept")
+    receipt, before = receipt_of(device), oem.state()
+    assert receipt.escrow is not None
+
+    for escrow in (None, {**receipt.escrow, "cloud": receipt.escrow["disk"]}):
+        assert refusal_check(oem.hear(sign_receipt(device, replace(receipt, escrow=escrow)))) == "receipt-escrow"
+    assert oem.state() == before
+
+    outbox = device.record().outbox
+    finish(device)
+    assert oem.rows("SELECT receipt FROM units") == [(outbox,)]
+    info = make_escrow_info(receipt.ueid, "disk", 1)
+    opened = open_base(keeper, receipt.escrow["disk"][0], info, b"", receipt.escrow["disk"][1])
+    assert opened.reveal() == device.secrets()["disk"]
 
 
 def closed_of(device: Device, oem: Oem) -> tuple[Closed, bytes]:

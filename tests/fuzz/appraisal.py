@@ -15,9 +15,10 @@ from mpissuer.ports import GrantRow, SlotCheck
 from mpwire import labels, registry
 from mpwire.cose import write_sign1
 from mpwire.errors import MpError
-from mpwire.limits import CHALLENGE_MAX_BYTES, GRANT_MAX_BYTES, PROOF_MAX_BYTES
+from mpwire.limits import CHALLENGE_MAX_BYTES, GRANT_MAX_BYTES, PROOF_MAX_BYTES, RECEIPT_MAX_BYTES
 from mpwire.messages.eat import CLAIMS
 from mpwire.messages.grant import CHECK_BYTES, CONTENTS, Contents, SlotGrant
+from mpwire.messages.grant import RECEIPT as RECEIPT_SHAPE
 from mpwire.messages.plain import CHALLENGE, PROOF
 from mpwire.secret import Secret
 from tests.fuzz.decoders import GRANT, MP, RECEIPT, TPM, Door, take_payload
@@ -25,7 +26,9 @@ from tests.fuzz.issuer import PRODUCT_FILE, make_issuer
 from tests.fuzz.mutation import mutate_toml
 from tests.vectors import exchange, world
 
-CHECKS: Final = {slot.name: SlotCheck(slot.version, slot.check) for slot in exchange.make_slots()}
+CHECKS: Final = {
+    slot.name: SlotCheck(slot.version, slot.check, slot.escrow is not None) for slot in exchange.make_slots()
+}
 ROW: Final = GrantRow(
     digest=sha256(GRANT).digest(),
     ueid=exchange.ueid("mp"),
@@ -82,8 +85,10 @@ def feed_receipt(raw: bytes) -> None:
     """A receipt's payload that the device key signs, for a grant that is known."""
     signed = exchange.sign_receipt(raw)
     order = answer(signed, make_issuer({ROW.digest: ROW}))
-    assert isinstance(order, ReceiptOrder) and order.row == ROW
-    assert {slot.name: slot.version for slot in order.receipt.slots} == {n: c.version for n, c in CHECKS.items()}
+    assert isinstance(order, ReceiptOrder) and order.row == ROW and order.raw == signed
+    receipt = RECEIPT_SHAPE.decode(raw, RECEIPT_MAX_BYTES)
+    assert {slot.name: slot.version for slot in receipt.slots} == {n: c.version for n, c in CHECKS.items()}
+    assert receipt.escrow is not None and receipt.escrow.keys() == {n for n, c in CHECKS.items() if c.escrowed}
 
 
 def feed_product(raw: bytes) -> None:

@@ -102,9 +102,6 @@ class ForgetfulLedger:
     def recall(self, _: bytes) -> None:
         """mpissuer.ports.Ledger."""
 
-    def find_closed(self, _: bytes) -> None:
-        """mpissuer.ports.Ledger."""
-
     def find_grant(self, digest: bytes) -> GrantRow | None:
         """mpissuer.ports.Ledger."""
         return self._grants.get(digest)

@@ -21,7 +21,6 @@ from mpserver.store.products import seal_body
 from mpserver.store.reading import SqlLedger
 from mpserver.store.sequencer import Outcome, Sequencer, Work
 from mpsim.clock import SetClock
-from mpwire.messages.grant import Receipt
 from mpwire.p256 import SoftKey
 
 NOW = 1_800_000_000
@@ -113,8 +112,7 @@ class Shop:
         granted = self.raw.execute("SELECT digest FROM grants WHERE proof_digest = ?", (order.proof_digest,)).fetchone()
         row = ledger.find_grant(granted[0])
         assert row is not None
-        told = Receipt("sealed", row.digest, row.ueid, (), "none", "none")
-        return ReceiptOrder(told, hashlib.sha256(row.digest).digest(), row)
+        return ReceiptOrder(row.digest, hashlib.sha256(row.digest).digest(), row)
 
     def close_units(self, *orders: GrantOrder) -> list[Outcome]:
         """Settle Receipts as one batch."""

@@ -1,10 +1,15 @@
 """One enrollment from end to end, and what both sides can show afterwards."""
 
 import hashlib
+import json
+from pathlib import Path
+
+import pytest
 
 from mpagent.record import Stage
+from mpserver.cli import main
 from mpwire.messages.plain import CLOSED
-from tests.line import STATIC_HEX, Factory, Oem
+from tests.line import STATIC_HEX, Factory, Oem, ask_all
 
 
 def test_a_board_receives_its_secrets_and_both_sides_can_show_it(factory: Factory, oem: Oem) -> None:
@@ -21,6 +26,26 @@ def test_a_board_receives_its_secrets_and_both_sides_can_show_it(factory: Factor
     closed = CLOSED.decode(record.closed, len(record.closed))
     assert closed.receipt_digest == hashlib.sha256(device.line.heard[-1]).digest()
     assert len(device.line.heard) == 3
+
+
+def test_the_oem_can_show_the_receipt_as_the_board_signed_it(
+    factory: Factory, oem: Oem, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device, file = factory.board(), tmp_path / "receipt"
+    ask_all(device, "kept")
+    ueid = str(oem.rows("SELECT hex(ueid) FROM units")[0][0])
+    asked = ["--dir", str(oem.folder), "device", "show", ueid, "--json", "--receipt", str(file)]
+    assert main(asked) == 77 and not file.exists()
+    device.enroll()
+    capsys.readouterr()
+
+    assert main(asked) == 0
+
+    shown = json.loads(capsys.readouterr().out)["receipt"]
+    assert file.read_bytes() == device.line.heard[-1]
+    assert shown["digest"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert (shown["closed_proof"], shown["rollback"], shown["escrowed"]) == ("mp-key", "none", [])
+    assert shown["slots"] == dict.fromkeys(("disk", "cloud", "licence", "identity"), "sim")
 
 
 def test_no_secret_lies_in_the_clear_on_either_side(factory: Factory, oem: Oem) -> None:

@@ -348,6 +348,9 @@ def _receipts() -> Iterator[Vector]:
     yield bent("with a slot too many", "5.5", slots_wrong, slots=(*slots, SlotReceipt("other", "sim", 1, bytes(16))))
     yield bent("with a slot twice", "5.5", slots_wrong, slots=(*slots, slots[0]))
     yield bent("with an older version", "5.5", slots_wrong, slots=(*slots[:2], replace(slots[2], version=1), slots[3]))
+    yield bent("without the escrow", "5.5", "receipt-escrow", escrow=None)
+    spare = {**exchange.make_escrow(), "api-key": (bytes(65), bytes(48))}
+    yield bent("with an escrow nobody asked for", "5.5", "receipt-escrow", escrow=spare)
     yield bent(
         "of another value", "5.6", "check-value", slots=(slots[0], replace(slots[1], check=bytes(16)), *slots[2:])
     )

@@ -31,6 +31,7 @@ from mpwire.messages.grant import (
     SlotGrant,
     SlotReceipt,
     make_check_value,
+    make_escrow_info,
     make_grant_info,
 )
 from mpwire.messages.issuer import ENTRY, HEAD, Entry, Head
@@ -346,6 +347,12 @@ def make_receipt_slots() -> tuple[SlotReceipt, ...]:
     )
 
 
+def make_escrow(kind: str = "mp") -> dict[str, tuple[bytes, bytes]]:
+    """The local value, encrypted to the escrow key that the Grant names."""
+    info, local = make_escrow_info(ueid(kind), "disk-key", 1), Secret(world.fill("disk-key", 32))
+    return {"disk-key": hpke.seal_base(world.ESCROW.public_key(), info, b"", local, _ephemeral=world.ESCROW_EPHEMERAL)}
+
+
 def make_receipt(
     grant: bytes, kind: str = "mp", bend: Bend | None = None, key: world.FixedKey = world.DEVICE_SIGN
 ) -> bytes:
@@ -358,6 +365,7 @@ def make_receipt(
         rollback="none",
         closed_proof="mp-key",
         life_cycle=3,
+        escrow=make_escrow(kind),
     )
     return sign_receipt(RECEIPT.encode(replace(receipt, **(bend or {}))), key)
 

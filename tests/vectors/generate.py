@@ -39,7 +39,11 @@ def render_world() -> str:
 def granted() -> dict[str, object]:
     """What the ledger holds of the Grant in golden.json."""
     checks = {
-        slot.name: {"version": slot.version, "check": None if slot.check is None else slot.check.hex()}
+        slot.name: {
+            "version": slot.version,
+            "check": None if slot.check is None else slot.check.hex(),
+            "escrowed": slot.escrow is not None,
+        }
         for slot in exchange.make_slots()
     }
     return {"digest": hashlib.sha256(golden.GRANT).hexdigest(), "checks": checks}

@@ -3,12 +3,12 @@
 from dataclasses import replace
 from typing import Any, Final
 
-from mpwire import hpke, labels, registry
+from mpwire import labels, registry
 from mpwire.codec import decode
 from mpwire.cose import write_sign1
 from mpwire.evidence import outer_headers
 from mpwire.messages.eat import CLAIMS
-from mpwire.messages.grant import CONTENTS, Content, Manifest, SlotGrant, make_escrow_info
+from mpwire.messages.grant import CONTENTS, Content, Manifest, SlotGrant
 from mpwire.messages.plain import CHALLENGE, HELLO, REFUSAL, Challenge, Refusal
 from mpwire.secret import Secret
 from tests.vectors import exchange, world
@@ -82,13 +82,9 @@ def contents_with_everything() -> bytes:
 
 def receipt_with_everything() -> bytes:
     """A final receipt with an escrowed value and a waiver."""
-    info = make_escrow_info(exchange.ueid("mp"), "disk-key", 1)
-    local = Secret(world.fill("disk-key", 32))
-    escrowed = hpke.seal_base(world.ESCROW.public_key(), info, b"", local, _ephemeral=world.ESCROW_EPHEMERAL)
     bend = {
         "phase": "final",
         "images": {"production": world.fill("image", 32)},
-        "escrow": {"disk-key": escrowed},
         "waiver": world.fill("waiver", 32),
         "closed_proof": "secure-world",
     }

@@ -118,15 +118,14 @@ class FixedIssuer:
         if digest.hex() != told["digest"]:
             return None
         checks = {
-            name: SlotCheck(one["version"], None if one["check"] is None else bytes.fromhex(one["check"]))
+            name: SlotCheck(
+                one["version"], None if one["check"] is None else bytes.fromhex(one["check"]), one["escrowed"]
+            )
             for name, one in told["checks"].items()
         }
         sign_key = bytes.fromhex(self.world["keys"]["device_sign"]["point"])
         ueid = bytes.fromhex(self.world["ueid"]["mp"])
         return GrantRow(digest, ueid, self.world["product"], self.world["job"], sign_key, checks, self.grant)
-
-    def find_closed(self, ueid: bytes) -> bytes | None:
-        return None
 
     # Books
 

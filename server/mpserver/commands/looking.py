@@ -1,6 +1,7 @@
 """mpserver device, ledger, inspect: what happened."""
 
 import argparse
+import hashlib
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +17,15 @@ from mpserver.store.audit import ENTRY_MAX_BYTES, verify_ledger
 from mpserver.store.books import find_unit
 from mpserver.store.database import explained, read_fact
 from mpserver.store.lasthead import LastHeadFile
+from mpwire.cose import read_sign1
 from mpwire.errors import Malformed
 from mpwire.inspection import describe_message, inspect_message
-from mpwire.limits import CLOSED_MAX_BYTES, MESSAGE_MAX_BYTES
+from mpwire.labels import TYP_RECEIPT
+from mpwire.limits import CLOSED_MAX_BYTES, MESSAGE_MAX_BYTES, RECEIPT_MAX_BYTES
+from mpwire.messages.grant import RECEIPT
 from mpwire.messages.issuer import ENTRY
 from mpwire.messages.plain import CLOSED
+from mpwire.trust import ES256_ONLY
 
 PAGE = 50
 
@@ -31,6 +36,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     verbs.add_parser("list", help="every board that was granted something").set_defaults(run=device_list)
     show = verbs.add_parser("show", help="one board, with alarms about it")
     show.add_argument("ueid", help="66 hex digits, or the first of them")
+    show.add_argument("--receipt", type=Path, metavar="FILE", help="write its receipt there, as the board signed it")
     show.set_defaults(run=device_show)
 
 
@@ -60,15 +66,41 @@ def device_show(options: argparse.Namespace) -> Shown:
             "SELECT kind, count, last_at, detail FROM alarms WHERE ueid = ? ORDER BY first_at", (unit.ueid,)
         ).fetchall()
         grants = reading.execute("SELECT count(*) FROM grants WHERE ueid = ?", (unit.ueid,)).fetchone()[0]
+        receipt = reading.execute("SELECT receipt FROM units WHERE ueid = ?", (unit.ueid,)).fetchone()[0]
+    if options.receipt is not None:
+        _write_receipt(options.receipt, receipt)
     row = _unit_row(unit.ueid, unit.product, unit.job, unit.state, unit.attester, unit.grade, unit.closed)
     value = {
         **row,
         "hardware_ids": {kind: one.hex() for kind, one in unit.hardware_ids.items()},
         "issuer_values": {slot: version for slot, version in slots},
         "grants": grants,
+        "receipt": None if receipt is None else _describe_receipt(receipt),
         "alarms": [dict(zip(("kind", "count", "last_at", "detail"), one, strict=True)) for one in alarms],
     }
     return Shown(value)
+
+
+def _describe_receipt(raw: bytes) -> dict[str, Any]:
+    """What a board said that it sealed, and how. Escrowed copies by name: their key is not on this machine."""
+    receipt = RECEIPT.decode(read_sign1(raw, typ=TYP_RECEIPT, algs=ES256_ONLY).payload, RECEIPT_MAX_BYTES)
+    return {
+        "digest": hashlib.sha256(raw).hexdigest(),
+        "phase": receipt.phase,
+        "closed_proof": receipt.closed_proof,
+        "rollback": receipt.rollback,
+        "slots": {slot.name: slot.backend for slot in receipt.slots},
+        "escrowed": sorted(receipt.escrow or {}),
+    }
+
+
+def _write_receipt(path: Path, raw: bytes | None) -> None:
+    if raw is None:
+        raise NeedsPerson("this board has said no receipt yet")
+    try:
+        path.write_bytes(raw)
+    except OSError as error:
+        raise StateBroke(f"cannot write {path}: {error.strerror}") from error
 
 
 def add_ledger(parser: argparse.ArgumentParser) -> None:

@@ -51,7 +51,7 @@ def verify_ledger(connection: Connection, roots: tuple[bytes, ...], realm: str, 
     walk = _walk_entries(connection, roots, realm)
     if walk.edge.size < last.size:
         raise StoreDamaged(f"ledger: {walk.edge.size} entries, but {last.size} were committed: an older copy")
-    units, closed = _check_units(connection, roots, realm, walk)
+    units, closed = _check_units(connection, roots, realm)
     _check_grants(connection, walk)
     jobs = _check_jobs(connection)
     return Findings(walk.edge.size, walk.heads, units, closed, walk.grants, jobs, walk.edge.root())
@@ -119,22 +119,23 @@ def _read_head(signed: bytes, roots: tuple[bytes, ...], realm: str, size: int) -
         raise StoreDamaged(f"the signed head over {size} ledger entries does not hold: {error}") from error
 
 
-def _check_units(connection: Connection, roots: tuple[bytes, ...], realm: str, walk: _Walk) -> tuple[int, int]:
-    """Every Closed proves its receipt's entry in the tree; every unit that is provisioned has one."""
+def _check_units(connection: Connection, roots: tuple[bytes, ...], realm: str) -> tuple[int, int]:
+    """Every Closed proves its receipt's entry in the tree; every unit that is provisioned has both."""
     count, proven = 0, 0
-    for ueid, state, raw in connection.execute("SELECT ueid, state, closed FROM units"):
+    for ueid, state, receipt, raw in connection.execute("SELECT ueid, state, receipt, closed FROM units"):
         count += 1
         if raw is None and state == "provisioned":
             raise StoreDamaged(f"unit {ueid.hex()} is provisioned without a Closed")
         if raw is not None:
-            _check_closed(connection, ueid, raw, roots, realm, walk)
+            closed = _check_closed(connection, ueid, raw, roots, realm)
+            _check_octets(receipt, f"the receipt of unit {ueid.hex()}")
+            if hashlib.sha256(receipt).digest() != closed.receipt_digest:
+                raise StoreDamaged(f"the receipt of unit {ueid.hex()} is not the one in the ledger")
             proven += 1
     return count, proven
 
 
-def _check_closed(
-    connection: Connection, ueid: bytes, raw: bytes, roots: tuple[bytes, ...], realm: str, walk: _Walk
-) -> None:
+def _check_closed(connection: Connection, ueid: bytes, raw: bytes, roots: tuple[bytes, ...], realm: str) -> Closed:
     _check_octets(raw, f"the Closed of unit {ueid.hex()}")
     try:
         closed: Closed = CLOSED.decode(raw, CLOSED_MAX_BYTES)
@@ -147,6 +148,7 @@ def _check_closed(
     row = connection.execute("SELECT body FROM entries WHERE idx = ?", (closed.index,)).fetchone()
     if row is None or row[0] != closed.entry or (entry.ueid, entry.digest) != (ueid, closed.receipt_digest):
         raise StoreDamaged(f"ledger entry {closed.index} is not the receipt of unit {ueid.hex()}")
+    return closed
 
 
 def _check_grants(connection: Connection, walk: _Walk) -> None:

@@ -102,10 +102,6 @@ class SqlBooks:
         """Move a job on."""
         self._connection.execute("UPDATE jobs SET state = ? WHERE name = ?", (state, name))
 
-    def set_unit_state(self, ueid: bytes, state: str) -> None:
-        """Move a board on."""
-        self._connection.execute("UPDATE units SET state = ? WHERE ueid = ?", (state, ueid))
-
     def append(self, entry: bytes) -> None:
         """One leaf; kept here until the batch ends."""
         self.entries.append(entry)
@@ -131,8 +127,8 @@ def find_unit(connection: Connection, ueid: bytes) -> Unit | None:
 
 
 def write_checks(checks: Mapping[str, SlotCheck]) -> bytes:
-    """What a receipt must say, as one column: {slot: [version, check or null]}."""
-    return encode({name: [one.version, one.check] for name, one in checks.items()})
+    """What a receipt must say, as one column: {slot: [version, check or null, whether it is escrowed]}."""
+    return encode({name: [one.version, one.check, one.escrowed] for name, one in checks.items()})
 
 
 def read_checks(raw: bytes) -> Mapping[str, SlotCheck]:
@@ -143,8 +139,8 @@ def read_checks(raw: bytes) -> Mapping[str, SlotCheck]:
     checks: dict[str, SlotCheck] = {}
     for name, row in table.items():
         match row:
-            case [int(version), bytes() | None as check]:
-                checks[str(name)] = SlotCheck(version, check)
+            case [int(version), bytes() | None as check, bool(escrowed)]:
+                checks[str(name)] = SlotCheck(version, check, escrowed)
             case _:
                 raise StoreDamaged("a stored grant does not say what its receipt must show")
     return checks

@@ -40,12 +40,6 @@ class SqlLedger:
         digest, ueid, product, job, sign_key, checks, answer = row
         return GrantRow(digest, ueid, product, job, sign_key, read_checks(checks), answer)
 
-    def find_closed(self, ueid: bytes) -> bytes | None:
-        """The stored Closed of a board."""
-        with answering():
-            row = self._connection.execute("SELECT closed FROM units WHERE ueid = ?", (ueid,)).fetchone()
-        return row[0] if row else None
-
 
 class SqlCatalogue:
     """What the OEM decided. Products are cached together for STALE_S, for strangers name them and parsing costs.

@@ -37,6 +37,7 @@ CREATE TABLE units (
     attester TEXT NOT NULL,
     grade TEXT NOT NULL,
     granted_at INTEGER NOT NULL,
+    receipt BLOB,
     closed BLOB
 );
 

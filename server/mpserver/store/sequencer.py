@@ -38,6 +38,8 @@ class Work:
     ueid: bytes = b""
     newcomer: bytes = b""
     """The device key that asked, 65 bytes: an alarm about this order is kept under its thumbprint."""
+    receipt: bytes = b""
+    """What `close` answers, as said: kept beside the Closed."""
 
 
 @dataclass(slots=True)
@@ -127,7 +129,8 @@ class Sequencer:
                 continue
             closed = one.work.close(index - 1, growth.path(index - 1), one.entries[-1], growth.head)
             self._connection.execute(
-                "UPDATE units SET closed = ?, state = 'provisioned' WHERE ueid = ?", (closed, one.work.ueid)
+                "UPDATE units SET receipt = ?, closed = ?, state = 'provisioned' WHERE ueid = ?",
+                (one.work.receipt, closed, one.work.ueid),
             )
             one.outcome = closed
         return [self._read_closed(one.work.ueid) if one.outcome is None else one.outcome for one in done]
