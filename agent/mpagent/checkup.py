@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 from mpagent import lock
 from mpagent.advice import say
 from mpagent.compose import Device
-from mpagent.guard import Guarded
 from mpagent.hal.ports import Board, LifeCycle
 from mpwire.errors import MpError
+from mpwire.guard import Guarded
 from mpwire.secret import Secret
 
 if TYPE_CHECKING:

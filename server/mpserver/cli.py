@@ -12,6 +12,7 @@ from mpserver.errors import Usage
 from mpserver.output import write_shown
 from mpserver.state import DEFAULT_DIRECTORY
 from mpwire.errors import MpError
+from mpwire.guard import guard
 
 COMMANDS: Final[tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]], ...]] = (
     ("init", "make keys and an empty ledger", serving.add_init),
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code; everything foreseen is one line on stderr."""
     try:
         options = make_parser().parse_args(arguments)
+        guard()  # whatever the command, keys and values may pass through this process
         shown = options.run(options)
         if shown is None:
             return 0

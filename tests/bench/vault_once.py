@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from mpagent.compose import read_device
-from mpagent.guard import guard
 from mpagent.slots import VaultSlot
+from mpwire.guard import guard
 from mpwire.secret import Secret
 
 UEID = b"\x01" + bytes(32)

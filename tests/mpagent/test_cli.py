@@ -387,7 +387,7 @@ def test_version_is_the_wheels() -> None:
 
 ASK_KERNEL = """
 import resource
-from mpagent.guard import guard
+from mpwire.guard import guard
 found = guard()
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 print(found.memory_lock, found.core_dump, resource.getrlimit(resource.RLIMIT_CORE), status["VmLck"].split()[0])

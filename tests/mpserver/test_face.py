@@ -1,5 +1,6 @@
 """The HTTP face under strangers: bounded, patient for ten seconds, and no row for anybody who is not known."""
 
+import json
 import os
 import resource
 import socket
@@ -134,6 +135,20 @@ def test_two_thousand_idle_connections_do_not_keep_a_board_waiting(server: Runni
     finally:
         for one in idle:
             one.close()
+
+
+def test_the_servers_memory_is_locked_and_no_core_is_written(server: Running) -> None:
+    """T-187 The server holds every key of the OEM: what the kernel says, and what doctor says of it."""
+    proc = Path("/proc") / str(server.process.pid)
+    limits = next(line for line in (proc / "limits").read_text().splitlines() if line.startswith("Max core file"))
+    status = dict(line.split(":", 1) for line in (proc / "status").read_text().splitlines())
+    told = json.loads(run_tool("mpserver", "--dir", str(server.state), "doctor", "--json").stdout)
+    found = {line["check"]: line for line in told}
+
+    assert limits.split()[4:6] == ["0", "0"]
+    assert found["core-dump"]["ok"] is True
+    locked, note = int(status["VmLck"].split()[0]), found["memory-lock"]
+    assert locked > 0 if note["ok"] else "LimitMEMLOCK" in note["said"]
 
 
 def test_a_flood_of_garbage_does_not_fill_the_log(server: Running) -> None:

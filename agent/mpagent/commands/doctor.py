@@ -16,8 +16,8 @@ def run(arguments: Namespace) -> int:
 
     from mpagent.checkup import examine
     from mpagent.compose import read_device
-    from mpagent.guard import guard
     from mpagent.output import put_json, put_line
+    from mpwire.guard import guard
 
     guarded = guard()
     findings = []

@@ -26,8 +26,8 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """One line on standard output, PASS or FAIL, or one JSON object; progress on standard error."""
-    from mpagent.guard import guard
     from mpagent.output import put_json, put_line
+    from mpwire.guard import guard
 
     guard()
     result: dict[str, Any] = {"result": "FAIL"}

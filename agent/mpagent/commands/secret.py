@@ -50,8 +50,8 @@ def _list(device: "Device", as_json: bool) -> None:
 
 
 def _get(device: "Device", arguments: Namespace) -> None:
-    from mpagent.guard import guard
     from mpagent.output import put_bytes
+    from mpwire.guard import guard
 
     if not arguments.hex and sys.stdout.isatty():
         arguments.parser.error("standard output is a terminal: a secret is not shown there; use --hex, or a pipe")

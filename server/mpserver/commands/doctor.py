@@ -17,6 +17,7 @@ from mpserver.store.products import read_products
 from mpserver.store.sequencer import check_not_older
 from mpserver.store.tree import load_edge
 from mpwire.errors import MpError
+from mpwire.guard import guard
 
 FREE_MIN_BYTES: Final = 256 * 1024 * 1024
 """Some 100,000 boards' rows, and room for the WAL."""
@@ -54,6 +55,15 @@ def run(options: argparse.Namespace) -> Shown:
 def _check_realm(state: State) -> Iterator[Line]:
     note = "simulated parts may take part; keys lie in files" if state.realm == "lab" else ""
     yield Line("realm", True, f"{state.realm} {note}".strip())
+
+
+def _check_memory(_state: State) -> Iterator[Line]:
+    guarded = guard()
+    for name, trouble, fine in (
+        ("memory-lock", guarded.memory_lock, "secrets stay out of swap"),
+        ("core-dump", guarded.core_dump, "none will be written"),
+    ):
+        yield Line(name, True if trouble is None else None, trouble or fine)
 
 
 def _check_file(state: State) -> Iterator[Line]:
@@ -124,7 +134,7 @@ def _check_alarms(state: State) -> Iterator[Line]:
 
 
 CHECKS: Final[tuple[Callable[[State], Iterator[Line]], ...]] = (
-    *(_check_realm, _check_file, _check_head, _check_certificates, _check_standby),
+    *(_check_realm, _check_memory, _check_file, _check_head, _check_certificates, _check_standby),
     *(_check_room, _check_clock, _check_jobs, _check_alarms),
 )
 

@@ -1,4 +1,4 @@
-"""Keeps secrets of this process out of swap and core dumps (design promise P8).
+"""Keeps secrets of this process, device or issuer, out of swap and core dumps (promise P8 of docs/threats.md).
 
 Linux only, by prctl(2), mlockall(2) and setrlimit(2). What the interpreter copies inside its own memory stays a
 residual risk, named in docs/threats.md.
