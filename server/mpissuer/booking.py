@@ -39,6 +39,7 @@ def book_grant(order: GrantOrder, books: Books, issuer: Issuer) -> bytes:
         raise Refused("scrapped", "this unit was scrapped", again=Again.FINAL)
     else:
         values = _recall_values(order, unit, books, issuer)
+        books.add_hardware_ids(unit.ueid, {kind: ids[kind] for kind in ids.keys() - unit.hardware_ids.keys()})
     now = issuer.clock.now()
     row = write_grant(order, unit.job, values, issuer.authority, now, Secret(issuer.random(32)))  # 3.48
     books.add_grant(row, order.nonce, order.proof_digest)
@@ -47,7 +48,9 @@ def book_grant(order: GrantOrder, books: Books, issuer: Issuer) -> bytes:
 
 
 def check_not_clone(order: GrantOrder, ids: Mapping[str, bytes], unit: Unit | None, books: Books) -> None:
-    """3.42: no id this board shows belongs to another unit, and this unit shows the key it first came with.
+    """3.42: no id this board shows belongs to another unit, and this unit shows the key and ids it first came with.
+
+    An id of a kind it never showed before (a newer image reads more) is remembered from then on.
 
     The newcomer is refused and the alarm kept; the good unit is untouched (promise P3).
     """
@@ -56,6 +59,9 @@ def check_not_clone(order: GrantOrder, ids: Mapping[str, bytes], unit: Unit | No
             raise Refused("clone", f"{kind} {ids[kind].hex()[:24]} belongs to unit {owner.hex()[:16]}", alarm=True)
     if unit is not None and unit.sign_key != order.sign_key:
         raise Refused("clone", f"unit {order.ueid.hex()[:16]} came back with another device key", alarm=True)
+    for kind, known in unit.hardware_ids.items() if unit is not None else ():
+        if ids.get(kind, known) != known:
+            raise Refused("clone", f"unit {order.ueid.hex()[:16]} came back with another {kind}", alarm=True)
 
 
 def _admit(

@@ -132,6 +132,20 @@ def test_known_unit_that_shows_an_id_of_another_later_is_a_clone(factory: Factor
     assert oem.count("alarms") == 1 and oem.count("grants") == 2
 
 
+def test_known_unit_whose_second_chip_was_swapped_is_a_clone(factory: Factory, oem: Oem, refuses: Refuses) -> None:
+    """T-23 Clone: ids of a known unit are remembered as they come, and none may change afterwards."""
+    device = factory.board()
+    proof = prove(device)
+    oem.hear(proof)
+    first, swapped = b"\x00\x0b" + bytes(32), b"\x00\x0b" + bytes(31) + b"\x01"
+    oem.hear(begin_anew(device, proof, hello_of(proof), adding(first)))
+    assert oem.rows("SELECT count(*) FROM hardware_ids WHERE kind = 'tpm-ek'") == [(1,)]
+
+    refuses(begin_anew(device, proof, hello_of(proof), adding(swapped)), "clone")
+
+    assert oem.count("alarms") == 1 and oem.count("grants") == 2 and oem.granted() == 1
+
+
 def test_many_clones_make_few_rows(factory: Factory, oem: Oem) -> None:
     """T-24 Flood: doubles of one unit with ever new keys are counted, not listed without end."""
     good = factory.board()

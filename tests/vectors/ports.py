@@ -173,6 +173,10 @@ class FixedBooks:
     def add_unit(self, unit: Unit) -> None:
         self._issuer.written.append("unit")
 
+    def add_hardware_ids(self, ueid: bytes, ids: Mapping[str, bytes]) -> None:
+        if ids:
+            self._issuer.written.append("ids")
+
     def add_values(self, ueid: bytes, values: Iterable[StoredValue]) -> None:
         self._issuer.written += [f"value {one.slot}" for one in values]
 

@@ -69,10 +69,14 @@ class SqlBooks:
                 )
             ],
         )
+        self.add_hardware_ids(unit.ueid, unit.hardware_ids)
+
+    def add_hardware_ids(self, ueid: bytes, ids: Mapping[str, bytes]) -> None:
+        """Own these ids from now on. Raises Refused("clone")."""
         self._insist(
             "clone",
             "INSERT INTO hardware_ids (kind, id, ueid) VALUES (?, ?, ?)",
-            [(kind, hardware_id, unit.ueid) for kind, hardware_id in unit.hardware_ids.items()],
+            [(kind, hardware_id, ueid) for kind, hardware_id in ids.items()],
             alarm=True,
         )
 
