@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from mpagent import lock
 from mpagent.advice import say
 from mpagent.compose import Device
-from mpagent.hal.ports import Board, LifeCycle
+from mpagent.hal.ports import Board
 from mpwire.errors import MpError
 from mpwire.guard import Guarded
 from mpwire.secret import Secret
@@ -115,16 +115,18 @@ def _try_sealer(board: Board) -> str:
 
 
 def _look_at_life_cycle(device: Device, board: Board) -> Finding:
-    from mpagent.errors import NotClosed
+    """What an enrollment would accept before it seals (step 4.10): the fuse bit alone is no proof."""
+    from mpagent.enrollment import prove_closed
 
-    facts = board.soc.read_facts()
-    if facts.life_cycle is LifeCycle.CLOSED:
-        return Finding("life cycle", "ok", "closed")
-    known = facts.life_cycle
+    try:
+        proof = prove_closed(board, device.image, os.urandom)
+        known = board.soc.read_facts().life_cycle
+    except MpError as error:
+        return _failed("life cycle", error)
     words = "not knowable on this board" if known is None else known.name.lower().replace("_", " ")
-    if device.image.allow_open:
+    if proof == "none":
         return Finding("life cycle", "note", f"{words}; this product takes open parts")
-    return Finding("life cycle", "FAIL", say(NotClosed(words)), NotClosed.exit_code)
+    return Finding("life cycle", "ok", f"{words}, shown in this boot by {proof}")
 
 
 def _look_at_server(device: Device) -> str:

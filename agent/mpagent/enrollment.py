@@ -103,7 +103,7 @@ def keep(record: Record, heard: bytes | None, tools: Tools) -> Record:
     kem = tools.board.keyring.find_or_make(labels.DEVICE_KEM)
     accepted = accept_grant(raw, pending, tools.image, trust, kem)  # 4.1 to 4.7
     check_slots(accepted.contents, tools.image.slots, _stored(record, tools), _certified(tools))  # 4.8, 4.9
-    proof_of_closed = prove_closed(tools)  # 4.10
+    proof_of_closed = prove_closed(tools.board, tools.image, tools.random)  # 4.10
     tools.progress(f"sealing {len(accepted.contents.slots)} slots")
     slots = [_fill(slot, tools) for slot in accepted.contents.slots]  # 4.11
     generation = tools.vault.write(pending.ueid, slots, above=record.generation)
@@ -158,30 +158,30 @@ def adopt(record: Record, raw: bytes, tools: Tools) -> Record:
                    generation=generation, time_floor=max(record.time_floor, time))  # fmt: skip
 
 
-def prove_closed(tools: Tools) -> str:
+def prove_closed(board: Board, image: Image, random: Callable[[int], bytes]) -> str:
     """4.10: how closed was shown in this boot, "none" where the product takes open parts (design promise P6).
 
     Raises NotClosed. The fuse bit alone means "reboot needed": a blob sealed now would be under a public test key.
     """
-    facts = tools.board.soc.read_facts()
+    facts = board.soc.read_facts()
     if facts.life_cycle is LifeCycle.CLOSED:
-        if _signs_with_pinned_key(tools):
+        if _signs_with_pinned_key(board, image, random):
             return "mp-key"
         if facts.provenance.get("life_cycle") is Provenance.SECURE_WORLD:
             return "secure-world"
-    if tools.image.allow_open:
+    if image.allow_open:
         return "none"
     raise NotClosed(_say_why_not_closed(facts))
 
 
-def _signs_with_pinned_key(tools: Tools) -> bool:
+def _signs_with_pinned_key(board: Board, image: Image, random: Callable[[int], bytes]) -> bool:
     """The pinned class key signed fresh randomness just now; a test key of an open part is never pinned."""
-    material = tools.board.attester.describe()
-    if material.kind != "mp" or material.attester_id not in tools.image.mp_key_ids:
+    material = board.attester.describe()
+    if material.kind != "mp" or material.attester_id not in image.mp_key_ids:
         return False
     assert material.public_key is not None  # kind mp
-    challenge = b"mpagent/1/closed-proof" + tools.random(32)
-    made = tools.board.attester.attest(challenge)
+    challenge = labels.CLOSED_PROOF + random(32)
+    made = board.attester.attest(challenge)
     if made.mpmr is None or mp.key_id(material.public_key) != material.attester_id:
         return False
     mp.verify_mp(material.public_key, challenge, made.mpmr, made.signature)

@@ -30,6 +30,8 @@ HPKE_ESCROW: Final = "mpagent/1/escrow"
 ROTATED_ROOT: Final = "mpagent/1/rotated-root"
 CREDENTIAL_SECRET: Final = b"mpagent/1/credential-secret"
 NONCE_MAC: Final = b"mpagent/1/nonce"
+CLOSED_PROOF: Final = b"mpagent/1/closed-proof"
+"""First bytes of what the class key signs for the device itself. A Sig_structure begins with 0x84, never so."""
 
 DEVICE_SIGN: Final = "sign"
 """Keyring label of the key whose public half is the cnf claim."""

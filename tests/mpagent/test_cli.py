@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import queue
+import re
 import shutil
 import signal
 import socket
@@ -320,6 +321,18 @@ def test_doctor_has_a_line_for_each_ability(counter: Counter, tmp_path: Path) ->
     assert b"FAIL  server" in broken.stdout and b"Next: " in broken.stdout
     shutil.rmtree(tmp_path / "b1/chip")
     assert b"FAIL  board" in counter.run(disk, "doctor").stdout
+
+
+def test_doctor_asks_for_the_proof_of_closed_that_enroll_will_want(counter: Counter, tmp_path: Path) -> None:
+    closed, opened = counter.make_board(tmp_path / "b1"), counter.make_board(tmp_path / "b2", closed=False)
+    pinned = counter.run(closed, "doctor").stdout
+    anchors = closed / "usr/lib/mpagent/anchors.toml"
+    anchors.write_text(re.sub(r"(?m)^mp_key_ids = .*$", "mp_key_ids = []", anchors.read_text()))
+
+    assert b"closed, shown in this boot by mp-key" in pinned
+    assert b"closed, shown in this boot by secure-world" in counter.run(closed, "doctor").stdout
+    refused = counter.run(opened, "doctor")
+    assert refused.returncode == 77 and b"FAIL  life cycle     the part is not closed" in refused.stdout
 
 
 def test_evidence_tells_ids_and_who_vouches_but_no_key(counter: Counter, tmp_path: Path) -> None:
