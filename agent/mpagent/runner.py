@@ -61,14 +61,6 @@ def _run(parts: Parts) -> Record:
     return record
 
 
-def _check_first_time(went_back: bool) -> None:
-    """Going back helps once a run; an answer that always sends us back must not keep the board busy for ever."""
-    if went_back:
-        raise RefusedForNow(
-            "challenge-expired", "every challenge ends before it can be answered; look at the server's clock"
-        )
-
-
 def confirm(record: Record, tools: Tools) -> None:
     """A finished board shows in this boot that its secrets unseal. Raises Tampered, NotMine, StorageBroke."""
     assert record.ueid is not None  # a record that is done names its chip

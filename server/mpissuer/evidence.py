@@ -11,7 +11,7 @@ from types import TracebackType
 
 from mpissuer.challenge import check_challenge, check_not_expired, derive_credential_secret
 from mpissuer.endorsement import Endorsed, check_ek
-from mpissuer.errors import Again, Refused
+from mpissuer.errors import Again, ProductWrong, Refused
 from mpissuer.policy import Product, read_version
 from mpissuer.ports import Authority, Catalogue
 from mpwire import labels, mp, registry, tpm2
@@ -274,7 +274,7 @@ def _check_software(product: Product, claims: Claims) -> None:
     with step("software-version"):
         try:
             enough = read_version(version) >= product.minimum_software
-        except Exception as error:
+        except ProductWrong as error:
             raise Malformed(str(error)) from error
         require(enough, "software-version", f"image {version} is below the minimum")
 

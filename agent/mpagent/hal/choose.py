@@ -20,7 +20,7 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True, slots=True)
 class BoardChoice:
-    """Which backend does what, as mpagent.toml says."""
+    """Which backend does what, as anchors.toml says."""
 
     attest: str
     seal: str
