@@ -8,7 +8,7 @@ from mpagent.hal.choose import BoardChoice
 from mpagent.image import Image, WantedSlot
 from mpagent.tomlfile import Key, Table, list_of, octets, one_of, one_table, read_file, text, truth, whole
 from mpwire.limits import NAME_MAX_BYTES, SLOT_VALUE_MAX_BYTES, SLOTS_MAX
-from mpwire.messages.grant import DESTINATIONS, KINDS
+from mpwire.messages.grant import DESTINATIONS, KINDS_MADE
 
 _TIME_MAX: Final = 2**40
 _NAME: Final = text(NAME_MAX_BYTES)
@@ -59,7 +59,7 @@ _BOARD: Final = {
 }
 _SLOT: Final = {
     "name": Key(_NAME, required=True),
-    "kind": Key(one_of(*KINDS), required=True),
+    "kind": Key(one_of(*KINDS_MADE), required=True),
     "destination": Key(one_of(*DESTINATIONS)),
     "length": Key(whole(16, SLOT_VALUE_MAX_BYTES)),
 }

@@ -19,7 +19,7 @@ class Settings:
     wait_limit_s: int | None = None
     """How long `enroll --wait` tries again, in seconds; None: until it is stopped."""
     log: str = "info"
-    indicator: str = "none"
+    """info: `enroll` tells its progress on standard error; error: it tells failures only."""
 
 
 def _url(scheme: str) -> Any:
@@ -44,8 +44,7 @@ _KNOWN: Final = {
     "server": Key(_url("https")),
     "proxy": Key(_url("http")),
     "wait_limit_s": Key(whole(1, 31_536_000)),
-    "log": Key(one_of("error", "info", "debug")),
-    "indicator": Key(one_of("none")),
+    "log": Key(one_of("error", "info")),
 }
 
 

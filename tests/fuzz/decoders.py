@@ -288,7 +288,6 @@ server = "https://mp.example:8443"
 proxy = "http://10.0.0.1:3128"
 wait_limit_s = 600
 log = "info"
-indicator = "none"
 """
 
 

@@ -70,6 +70,7 @@ def test_whole_anchors_are_read(tmp_path: Path) -> None:
         ('soc = "sim"', "", 13, "key 'soc' is missing"),
         ("[board]", "[bord]", 13, "unknown key 'bord'; did you mean 'board'?"),
         ('kind = "random"', 'kind = "randon"', 26, "kind must be one of"),
+        ('kind = "random"', 'kind = "pool"', 26, "kind must be one of local, random, static, certificate"),
         ("length = 48", "lenght = 48", 28, "unknown key 'lenght'; did you mean 'length'?"),
         ("length = 48", "length = 8", 28, "length must be an integer of 16 to 32768"),
         ('name = "cloud"', 'name = "disk"', 25, "slot 'disk' is wanted twice"),
@@ -97,11 +98,11 @@ def test_image_without_anchors_trusts_nobody(tmp_path: Path) -> None:
 def test_settings_default_and_drop_ins_in_order(tmp_path: Path) -> None:
     path = tmp_path / "etc/mpagent.toml"
     assert read_settings(path) == Settings()
-    write(path, 'server = "https://one:1/"\nlog = "debug"\n')
+    write(path, 'server = "https://one:1/"\nlog = "error"\n')
     write(tmp_path / "etc/mpagent.toml.d/20-b.toml", 'server = "https://three:3"\n')
     write(tmp_path / "etc/mpagent.toml.d/10-a.toml", 'server = "https://two:2"\nwait_limit_s = 60\n')
     write(tmp_path / "etc/mpagent.toml.d/30.txt", "not read")
-    assert read_settings(path) == Settings(server="https://three:3", log="debug", wait_limit_s=60)
+    assert read_settings(path) == Settings(server="https://three:3", log="error", wait_limit_s=60)
 
 
 @pytest.mark.parametrize(

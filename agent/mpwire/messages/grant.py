@@ -13,6 +13,8 @@ from mpwire.secret import Secret
 from mpwire.shape import Converted, Field, Integer, ListOf, MapOf, Octets, OneOf, Row, TableOf, Text
 
 KINDS = ("local", "random", "static", "pool", "derived", "certificate", "update-key", "file")
+KINDS_MADE = ("local", "random", "static", "certificate")
+"""Of these, what version 1 makes. No image asks for another, so a device refuses the rest (docs/wire.md 4.4)."""
 DESTINATIONS = ("sealed", "plain", "keyring", "credential")
 CHECK_BYTES = 16
 
