@@ -39,6 +39,14 @@ class NotNow(MpError):
 
 
 class ProductWrong(MpError):
-    """A product file says something that cannot be followed; the text names the key."""
+    """A product file says something that cannot be followed; the text names the key.
+
+    `key` is that key ("" for the file or a slot as a whole) and `slot` its [[slot]] table, counted from 0, or None.
+    """
 
     exit_code, retry = 78, Retry.OPERATOR
+
+    def __init__(self, public: str, *, key: str = "") -> None:
+        super().__init__(public)
+        self.key = key
+        self.slot: int | None = None

@@ -5,7 +5,7 @@ A product is a TOML file. An unknown key is an error; a rule left out is the str
 
 import hashlib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -103,13 +103,16 @@ _SLOT_KEYS: Final[Mapping[str, type]] = {
 }
 
 
+_TYPES: Final[Mapping[type, str]] = {str: "a text in quotes", list: "a list in [ ]", int: "a whole number"}
+
+
 def read_product(text: str) -> Product:
     """Parse a product file. Raises ProductWrong naming the key and what would be right."""
     try:
         tree = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # beside its own error, tomllib lets pass what Python itself refuses
-        raise ProductWrong(f"product file: {error}") from None
-    _check_keys(tree, _KEYS, "product file")
+        raise ProductWrong(f"not TOML: {error}") from None
+    _check_keys(tree, _KEYS)
     return Product(
         name=_text(tree, "name"),
         realm=_choice(tree, "realm", ("lab", "production"), "lab"),
@@ -133,36 +136,36 @@ def read_version(text: str) -> tuple[int, ...]:
     """Dotted decimal, compared number by number: "1.10" is above "1.9". Raises ProductWrong."""
     parts = text.split(".")
     if not 1 <= len(parts) <= 6 or not all(part.isascii() and part.isdigit() and len(part) <= 9 for part in parts):
-        raise ProductWrong(f"version {text!r} is not numbers joined by dots, like 1.4.2")
+        raise ProductWrong(f"version {text!r} is not numbers joined by dots, like 1.4.2", key="minimum_software")
     return tuple(int(part) for part in parts)
 
 
-def _check_keys(tree: Mapping[str, Any], known: Mapping[str, type], where: str) -> None:
+def _check_keys(tree: Mapping[str, Any], known: Mapping[str, type]) -> None:
     for key, value in tree.items():
         if key not in known:
-            raise ProductWrong(f"{where}: unknown key {key!r}; known are {', '.join(known)}")
+            raise ProductWrong(f"unknown key {key!r}; known are {', '.join(known)}", key=key)
         if type(value) is not known[key]:
-            raise ProductWrong(f"{where}: {key} is not of type {known[key].__name__}")
+            raise ProductWrong(f"{key} is not {_TYPES[known[key]]}", key=key)
 
 
 def _text(tree: Mapping[str, Any], key: str) -> str:
     value = tree.get(key, "")
     if not isinstance(value, str) or not 1 <= len(value.encode()) <= NAME_MAX_BYTES or not value.isprintable():
-        raise ProductWrong(f"{key} is missing or not a text of 1 to {NAME_MAX_BYTES} bytes")
+        raise ProductWrong(f"{key} is missing or not a text of 1 to {NAME_MAX_BYTES} bytes", key=key)
     return value
 
 
 def _choice(tree: Mapping[str, Any], key: str, allowed: tuple[str, ...], default: str) -> str:
     value = tree.get(key, default)
     if value not in allowed:
-        raise ProductWrong(f"{key} = {value!r} is not one of {', '.join(allowed)}")
+        raise ProductWrong(f"{key} = {value!r} is not one of {', '.join(allowed)}", key=key)
     return str(value)
 
 
 def _choices(tree: Mapping[str, Any], key: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
     values = tuple(tree.get(key, ()))
     if not values or any(value not in allowed for value in values):
-        raise ProductWrong(f"{key} must list one or more of {', '.join(allowed)}")
+        raise ProductWrong(f"{key} must list one or more of {', '.join(allowed)}", key=key)
     return values
 
 
@@ -174,9 +177,9 @@ def _hex(text: object, key: str, length: int | None = None) -> bytes:
     try:
         value = bytes.fromhex(text if isinstance(text, str) else "not hexadecimal")
     except ValueError:
-        raise ProductWrong(f"{key}: {text!r} is not a text of hexadecimal digits") from None
+        raise ProductWrong(f"{key}: {text!r} is not a text of hexadecimal digits", key=key) from None
     if length is not None and len(value) != length:
-        raise ProductWrong(f"{key}: needs {length} bytes, got {len(value)}")
+        raise ProductWrong(f"{key}: needs {length} bytes, got {len(value)}", key=key)
     return value
 
 
@@ -188,7 +191,7 @@ def _pem(one: object) -> str:
     try:
         x509.load_pem_x509_certificate(str(one).encode())
     except ValueError:
-        raise ProductWrong("ek_roots: each is one X.509 certificate in PEM") from None
+        raise ProductWrong("ek_roots: each is one X.509 certificate in PEM", key="ek_roots") from None
     return str(one)
 
 
@@ -197,19 +200,22 @@ def _point(text: object, key: str) -> bytes:
     try:
         p256.load_point(point)
     except Malformed:
-        raise ProductWrong(f"{key}: not an uncompressed point of P-256") from None
+        raise ProductWrong(f"{key}: not an uncompressed point of P-256", key=key) from None
     return point
 
 
 def _read_slots(rows: list[Any]) -> tuple[SlotPolicy, ...]:
-    slots = tuple(_read_slot(row) for row in rows)
-    names = [slot.name for slot in slots]
-    if len(set(names)) != len(names):
-        raise ProductWrong("two slots have one name")
+    slots: list[SlotPolicy] = []
+    for place, row in enumerate(rows):
+        try:
+            slots.append(_read_slot(row, {slot.name for slot in slots}))
+        except ProductWrong as error:
+            error.slot = place
+            raise
     if not 1 <= len(slots) <= SLOTS_MAX:
         raise ProductWrong(f"a product has 1 to {SLOTS_MAX} [[slot]] tables")
-    _check_sizes(slots)
-    return slots
+    _check_sizes(tuple(slots))
+    return tuple(slots)
 
 
 def _check_sizes(slots: tuple[SlotPolicy, ...]) -> None:
@@ -234,18 +240,20 @@ def _count_bytes(slot: SlotPolicy) -> int:
     return {"random": slot.length, "certificate": CHAIN_BYTES}.get(slot.kind, 0)
 
 
-def _read_slot(row: Any) -> SlotPolicy:
+def _read_slot(row: Any, taken: Set[str]) -> SlotPolicy:
     if not isinstance(row, dict):
         raise ProductWrong("slot must be written as [[slot]] tables")
+    _check_keys(row, _SLOT_KEYS)
     name = _text(row, "name")
-    _check_keys(row, _SLOT_KEYS, f"slot {name}")
+    if name in taken:
+        raise ProductWrong(f"slot {name}: two slots have one name", key="name")
     kind = _choice(row, "kind", SLOT_KINDS, "")
     length = row.get("length", 32)
     if not 16 <= length <= 4_096:
-        raise ProductWrong(f"slot {name}: length must be 16 to 4096 bytes")
+        raise ProductWrong(f"slot {name}: length must be 16 to 4096 bytes", key="length")
     version = row.get("version", 1)
     if not 1 <= version <= VERSION_MAX:
-        raise ProductWrong(f"slot {name}: version must be 1 to {VERSION_MAX}")
+        raise ProductWrong(f"slot {name}: version must be 1 to {VERSION_MAX}", key="version")
     return SlotPolicy(
         name=name,
         kind=kind,
@@ -253,19 +261,20 @@ def _read_slot(row: Any) -> SlotPolicy:
         length=length,
         value=_static_value(name, kind, row),
         version=version,
-        escrow=_point(row["escrow"], f"slot {name}: escrow") if "escrow" in row else None,
+        escrow=_point(row["escrow"], "escrow") if "escrow" in row else None,
     )
 
 
 def _static_value(name: str, kind: str, row: Mapping[str, Any]) -> Secret | None:
     if (kind == "static") != ("value_hex" in row):
-        raise ProductWrong(f"slot {name}: value_hex belongs to kind static, and only there")
+        raise ProductWrong(f"slot {name}: value_hex belongs to kind static, and only there", key="value_hex")
     if kind != "static":
         return None
     digits = row["value_hex"]
     if len(digits) % 2 or not digits or set(digits) - set("0123456789abcdefABCDEF"):
-        raise ProductWrong(f"slot {name}: value_hex is not pairs of hexadecimal digits alone")  # never echoed: a secret
+        # the digits are never echoed: they are a secret
+        raise ProductWrong(f"slot {name}: value_hex is not pairs of hexadecimal digits alone", key="value_hex")
     value = bytes.fromhex(digits)
     if len(value) > SLOT_VALUE_MAX_BYTES:
-        raise ProductWrong(f"slot {name}: value_hex is longer than {SLOT_VALUE_MAX_BYTES} bytes")
+        raise ProductWrong(f"slot {name}: value_hex is longer than {SLOT_VALUE_MAX_BYTES} bytes", key="value_hex")
     return Secret(value)
