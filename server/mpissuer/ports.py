@@ -61,6 +61,8 @@ class RegisteredKey:
     """"silicon" or "simulated"."""
     mp_use: str = "sign"
     part: str = ""
+    use: str = "class"
+    """"class", or "test": the public key that open parts sign with, which no image may pin as proof of closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,9 @@ class Books(Protocol):
 
     def add_unit(self, unit: Unit) -> None:
         """A board counted now, with all its hardware ids."""
+
+    def add_hardware_ids(self, ueid: bytes, ids: Mapping[str, bytes]) -> None:
+        """Ids that a known board shows for the first time."""
 
     def add_values(self, ueid: bytes, values: Iterable[StoredValue]) -> None:
         """Its allocation."""

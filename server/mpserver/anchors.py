@@ -9,6 +9,7 @@ from mpserver.certificates import EPOCH_FIRST
 from mpserver.keystore import ROOT, STANDBY
 from mpserver.roots import read_root_points
 from mpserver.state import State
+from mpserver.store.database import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,12 @@ class BoardLists:
 
 
 def write_anchors(state: State, product: Product, board: BoardLists, software: Mapping[str, str | None]) -> str:
-    """The file's text. The build time is now: an image believes no earlier moment."""
+    """The file's text. The build time is now: an image believes no earlier moment.
+
+    Test keys are left out: the device takes a signature by one of `mp_key_ids` as proof that its part is closed, and
+    open parts sign with the test key.
+    """
+    test_keys = find_test_keys(state.connection, product)
     certificates = [state.keystore.read_public(f"{one}.crt").decode("ascii") for one in (ROOT, STANDBY)]
     points = [one.hex() for one in read_root_points(state.keystore)]
     lines = [
@@ -34,7 +40,8 @@ def write_anchors(state: State, product: Product, board: BoardLists, software: M
         f"tls_roots = {_list(certificates)}",
         f"build_time = {state.clock.now()}",
         f"allow_open = {'true' if product.life_cycle == 'any' else 'false'}",
-        f"mp_key_ids = {_list(one.hex() for one in product.mp_keys)}",
+        *(f"# left out, because open parts sign with it: test key {one.hex()}" for one in test_keys),
+        f"mp_key_ids = {_list(one.hex() for one in product.mp_keys if one not in test_keys)}",
         f"epoch = {EPOCH_FIRST}",
         *_given(software),
         "",
@@ -45,6 +52,12 @@ def write_anchors(state: State, product: Product, board: BoardLists, software: M
         lines += ["", "[[slot]]", f"name = {_quote(slot.name)}", f"kind = {_quote(slot.kind)}"]
         lines += [f"destination = {_quote(slot.destination)}", *_length(slot.kind, slot.length)]
     return "\n".join(lines) + "\n"
+
+
+def find_test_keys(connection: Connection, product: Product) -> tuple[bytes, ...]:
+    """Those of the product's MP keys that are registered as test keys, in its order."""
+    known = {one for (one,) in connection.execute("SELECT key_id FROM attester_keys WHERE use = 'test'").fetchall()}
+    return tuple(one for one in product.mp_keys if one in known)
 
 
 def _length(kind: str, length: int) -> list[str]:

@@ -20,6 +20,8 @@ from mpwire.messages.issuer import ENTRY, Entry
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Job and product names: short enough for the wire, plain enough for a shell."""
+QUOTA_MAX: Final = 2**31 - 1
+"""Boards of one job: more than any order, and within what every column and entry holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +67,9 @@ class Office:
         if key.origin == "simulated" and self._state.realm == "production":
             raise NeedsPerson("a simulated part's key cannot be registered in realm production")
         known = self._connection.execute(
-            "SELECT kind, public_key, origin, mp_use, part FROM attester_keys WHERE key_id = ?", (key.key_id,)
+            "SELECT kind, public_key, origin, mp_use, part, use FROM attester_keys WHERE key_id = ?", (key.key_id,)
         ).fetchone()
-        row = (key.kind, key.public_key, key.origin, key.mp_use, key.part)
+        row = (key.kind, key.public_key, key.origin, key.mp_use, key.part, key.use)
         if known == row:
             return False
         if known is not None:
@@ -75,8 +77,8 @@ class Office:
 
         def act() -> None:
             self._connection.execute(
-                "INSERT INTO attester_keys (key_id, kind, public_key, origin, mp_use, part, added_at)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO attester_keys (key_id, kind, public_key, origin, mp_use, part, use, added_at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (key.key_id, *row, self._state.clock.now()),
             )
 
@@ -86,8 +88,8 @@ class Office:
     def create_job(self, plan: JobPlan) -> None:
         """A draft. Raises Usage, NeedsPerson."""
         _check_name("job", plan.name)
-        if plan.quota < 1:
-            raise Usage("a quota is 1 or more boards")
+        if not 1 <= plan.quota <= QUOTA_MAX:
+            raise Usage(f"a quota is 1 to {QUOTA_MAX} boards")
         if not self._count("SELECT count(*) FROM products WHERE name = ?", plan.product):
             raise NeedsPerson(f"there is no product {plan.product}: add it first with `mpserver product add`")
         if self._job_state(plan.name) is not None:

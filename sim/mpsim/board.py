@@ -105,7 +105,7 @@ def mp_key_record(part: str, srk_hash: bytes) -> dict[str, str]:
 
 def test_key_record(part: str, srk_hash: bytes) -> dict[str, str]:
     """The same for the key that open parts sign with: for a lab that takes open parts, or wants to name them."""
-    return _key_record(part, srk_hash, silicon.test_public_key())
+    return {**_key_record(part, srk_hash, silicon.test_public_key()), "use": "test"}
 
 
 def _key_record(part: str, srk_hash: bytes, public: bytes) -> dict[str, str]:

@@ -151,6 +151,9 @@ def test_a_job_without_its_product_or_its_draft_is_refused(desk: Desk) -> None:
         ({"mp_key_id": "00" * 32}, "SHA-256"),
         ({"origin": "anywhere"}, "origin"),
         ({"mp_use": "both"}, "mp_use"),
+        ({"use": "both"}, "use"),
+        ({"part": 7}, "part"),
+        ({"part": "\ud800"}, "part"),
         ({"kind": "tpm", "ek_name": "000b"}, "34 bytes"),
     ],
 )
@@ -193,6 +196,40 @@ def test_a_product_file_that_cannot_be_followed_leaves_no_product(desk: Desk, te
     assert desk.read("product", "show") == []
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        (PRODUCT.replace("grades", "grade"), 4, "unknown key 'grade'"),
+        (PRODUCT.replace('["L"]', '"L"'), 4, "a list"),
+        (PRODUCT.replace('"random"', '"randm"'), 14, "kind = 'randm'"),
+        (PRODUCT.replace("length = 64", "length = 6"), 10, "length"),
+        (PRODUCT.replace("length", "lenght"), 10, "unknown key 'lenght'"),
+        (PRODUCT.replace('"token"', '"disk"'), 13, "one name"),
+        (PRODUCT.replace('name = "token"\n', ""), 12, "name is missing"),
+        (PRODUCT.replace('"random"', '"static"'), 12, "value_hex"),
+        (PRODUCT.replace("64", "= 64"), 10, "not TOML"),
+        (PRODUCT + "x = [", 15, "not TOML"),
+    ],
+)
+def test_a_typo_in_a_product_file_is_named_with_file_and_line(desk: Desk, text: str, line: int, said: str) -> None:
+    path = desk.write("wrong.toml", text.replace("MP", "00" * 32))
+    code, _, err = desk.run("product", "add", path)
+    assert code == 78 and err.startswith(f"mpserver: {path}:{line}: ") and said in err, err
+
+
+@pytest.mark.parametrize("quota", ["0", "-1", "x", "2147483648", "9" * 23, "9" * 5_000])
+def test_a_quota_no_ledger_could_hold_is_refused(desk: Desk, quota: str) -> None:
+    desk.read("product", "add", str(desk.folder / "product.toml"))
+    code, _, err = desk.run("job", "create", "lot", "--product", "gateway", f"--quota={quota}")
+    assert code == 64 and "a quota is 1 to 2147483647 boards" in err
+    assert desk.read("job", "list") == []
+
+
+def test_a_key_file_of_brackets_alone_is_no_traceback(desk: Desk) -> None:
+    code, _, err = desk.run("key", "import", desk.write("deep.json", "[" * 100_000))
+    assert code == 64 and "not JSON" in err
+
+
 def test_the_anchors_it_prints_are_those_a_device_reads(desk: Desk, key: dict[str, Any]) -> None:
     desk.read("product", "add", str(desk.folder / "product.toml"))
     options = ("--sim-chip", "/chip", "--swname", "provisioning", "--swversion", "1.2")
@@ -209,6 +246,27 @@ def test_the_anchors_it_prints_are_those_a_device_reads(desk: Desk, key: dict[st
         ("token", "random", 32),
     ]
     assert (choice.attest, choice.seal, choice.keys, choice.soc) == ("sim", "sim", "sealed", "sim")
+
+
+def test_an_image_does_not_pin_the_key_that_open_parts_sign_with(desk: Desk, key: dict[str, Any]) -> None:
+    """A device takes a signature by a pinned key as proof that its part is closed (promise P6)."""
+    test_key = board.test_key_record("imx8mm", fuses.srk_hash_of("lab"))
+    desk.read("key", "import", str(desk.folder / "key.json"))
+    desk.read("key", "import", desk.write("test-key.json", json.dumps(test_key)))
+    both = PRODUCT.replace('"MP"', f'"{key["mp_key_id"]}", "{test_key["mp_key_id"]}"')
+    assert desk.read("product", "add", desk.write("both.toml", both))["unregistered_keys"] == []
+
+    text = desk.run("product", "anchors", "gateway")[1]
+
+    image, _ = read_anchors(Path(desk.write("anchors.toml", text)))
+    assert image.mp_key_ids == (bytes.fromhex(key["mp_key_id"]),)
+    assert f"# left out, because open parts sign with it: test key {test_key['mp_key_id']}\n" in text
+    assert sorted(one["use"] for one in desk.read("key", "list")) == ["class", "test"]
+
+
+def test_a_class_key_nobody_registered_is_named_with_the_next_step(desk: Desk, key: dict[str, Any]) -> None:
+    code, out, _ = desk.run("product", "add", str(desk.folder / "product.toml"))
+    assert code == 0 and f"key {key['mp_key_id']} is not registered yet; next: mpserver key import" in out
 
 
 def test_doctor_names_what_a_person_has_to_do(desk: Desk) -> None:

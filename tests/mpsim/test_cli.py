@@ -45,7 +45,9 @@ def test_the_test_key_record_names_the_key_that_open_boards_use(
     record = ask(capsys, "mp-key", "--part", "imx8mm", "--test")
     shown = ask(capsys, "board", "new", tmp_path / "b", "--part", "imx8mm")
     assert (record["mp_key_id"], record["srk_hash"]) == (shown["mp_key_id"], shown["srk_hash"])
-    assert record["mp_key_id"] != ask(capsys, "mp-key", "--part", "imx8mm")["mp_key_id"]
+    closed = ask(capsys, "mp-key", "--part", "imx8mm")
+    assert record["mp_key_id"] != closed["mp_key_id"]
+    assert record["use"] == "test" and "use" not in closed
 
 
 def test_show_prints_neither_the_mp_public_key_nor_the_master_key(

@@ -4,17 +4,21 @@ import argparse
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from mpissuer.errors import ProductWrong
 from mpissuer.policy import read_product
 from mpissuer.ports import RegisteredKey
 from mpserver.anchors import BoardLists, write_anchors
 from mpserver.errors import NeedsPerson, Usage
-from mpserver.office import JobPlan, Office
+from mpserver.lines import find_line
+from mpserver.office import QUOTA_MAX, JobPlan, Office
 from mpserver.output import Shown
 from mpserver.state import Places, open_ledger, open_state
 from mpserver.store.products import hide_values, newest_bodies
 
+PART_MAX: Final = 64
+"""Letters of a part's name in a key file; NXP's are shorter than 20."""
 Verbs = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -39,13 +43,18 @@ def add_product(parser: argparse.ArgumentParser) -> None:
 def product_add(options: argparse.Namespace) -> Shown:
     """Durable on return; a running server uses it a second later."""
     text = read_text(options.file)
-    with_state = open_state(options.dir)
+    state = open_state(options.dir)
     try:
-        product, version = Office(with_state).add_product(text)
+        product, version = Office(state).add_product(text)
+        known = {one for (one,) in state.connection.execute("SELECT key_id FROM attester_keys").fetchall()}
+    except ProductWrong as error:
+        raise ProductWrong(f"{options.file}:{find_line(text, error)}: {error}") from error
     finally:
-        with_state.close()
-    value = {"product": product.name, "version": version, "digest": product.digest.hex()}
-    return Shown(value, f"product {product.name} version {version} added")
+        state.close()
+    missing = [one.hex() for one in product.mp_keys if one not in known]
+    value = {"product": product.name, "version": version, "digest": product.digest.hex(), "unregistered_keys": missing}
+    notes = [f"key {one} is not registered yet; next: mpserver key import FILE" for one in missing]
+    return Shown(value, "\n".join([f"product {product.name} version {version} added", *notes]))
 
 
 def product_show(options: argparse.Namespace) -> Shown:
@@ -112,13 +121,12 @@ def key_list(options: argparse.Namespace) -> Shown:
     connection = open_ledger(Places(options.dir))
     try:
         rows = connection.execute(
-            "SELECT key_id, kind, origin, mp_use, part FROM attester_keys ORDER BY kind, key_id"
+            "SELECT key_id, kind, origin, mp_use, use, part FROM attester_keys ORDER BY kind, key_id"
         ).fetchall()
     finally:
         connection.close()
-    value = [
-        dict(zip(("key_id", "kind", "origin", "mp_use", "part"), (row[0].hex(), *row[1:]), strict=True)) for row in rows
-    ]
+    titles = ("key_id", "kind", "origin", "mp_use", "use", "part")
+    value = [dict(zip(titles, (row[0].hex(), *row[1:]), strict=True)) for row in rows]
     return Shown(value, "" if value else "no keys: mpserver key import FILE")
 
 
@@ -126,7 +134,7 @@ def read_key_record(text: str) -> RegisteredKey:
     """A record of `mpsim mp-key`, or {"kind": "tpm", "ek_name": hex, "origin": ...}. Raises Usage naming the field."""
     try:
         record = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Usage(f"key file: not JSON: {error}") from error
     if not isinstance(record, dict):
         raise Usage("key file: not one JSON object")
@@ -140,10 +148,24 @@ def read_key_record(text: str) -> RegisteredKey:
     key_id = hashlib.sha256(public).digest()
     if record.get("mp_key_id") not in (None, key_id.hex()):
         raise Usage("key file: mp_key_id is not the SHA-256 of public_key")
-    mp_use = record.get("mp_use", "sign")
-    if mp_use not in ("sign", "secret"):
-        raise Usage('key file: mp_use must be "sign" or "secret"')
-    return RegisteredKey(key_id, "mp", b"\x04" + public, origin, mp_use, str(record.get("part", "")))
+    mp_use = _one_of(record, "mp_use", "sign", "secret")
+    return RegisteredKey(
+        key_id, "mp", b"\x04" + public, origin, mp_use, _part(record), _one_of(record, "use", "class", "test")
+    )
+
+
+def _one_of(record: dict[str, Any], field: str, default: str, other: str) -> str:
+    value = record.get(field, default)
+    if value not in (default, other):
+        raise Usage(f'key file: {field} must be "{default}" or "{other}"')
+    return str(value)
+
+
+def _part(record: dict[str, Any]) -> str:
+    part = record.get("part", "")
+    if not isinstance(part, str) or not part.isprintable() or len(part) > PART_MAX:
+        raise Usage(f"key file: part must be a printable text of at most {PART_MAX} letters")
+    return part
 
 
 def add_job(parser: argparse.ArgumentParser) -> None:
@@ -257,6 +279,6 @@ def _hex(record: dict[str, Any], field: str, length: int) -> bytes:
 
 
 def _quota(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise Usage(f"--quota {text}: 1 or more boards")
+    if not text.isdecimal() or len(text) > len(str(QUOTA_MAX)) or not 1 <= int(text) <= QUOTA_MAX:
+        raise Usage(f"--quota {text[:20]}: a quota is 1 to {QUOTA_MAX} boards")
     return int(text)

@@ -71,7 +71,8 @@ class SqlCatalogue:
         """An imported attester key."""
         with answering():
             row = self._connection.execute(
-                "SELECT key_id, kind, public_key, origin, mp_use, part FROM attester_keys WHERE key_id = ?", (key_id,)
+                "SELECT key_id, kind, public_key, origin, mp_use, part, use FROM attester_keys WHERE key_id = ?",
+                (key_id,),
             ).fetchone()
         return RegisteredKey(*row) if row else None
 

@@ -77,6 +77,7 @@ CREATE TABLE attester_keys (
     origin TEXT NOT NULL CHECK (origin IN ('silicon', 'simulated')),
     mp_use TEXT NOT NULL CHECK (mp_use IN ('sign', 'secret')),
     part TEXT NOT NULL,
+    use TEXT NOT NULL DEFAULT 'class' CHECK (use IN ('class', 'test')),
     added_at INTEGER NOT NULL
 );
 

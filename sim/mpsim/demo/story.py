@@ -124,12 +124,11 @@ def set_up(demo: Demo) -> None:
     office.register(demo.out / "mp-key.json", closed_key)
     office.register(demo.out / "mp-test-key.json", test_key)
     office.register(demo.out / "ek.json", {"kind": "tpm", "ek_name": ek_name, "origin": "simulated"})
-    _add_product(demo, [str(closed_key["mp_key_id"])], closed_key, ek_name)
+    # The server knows the test key too: without it an open board would be refused for its unknown key, and nobody
+    # would see that the life cycle is checked. The images do not pin it.
+    _add_product(demo, [str(closed_key["mp_key_id"]), str(test_key["mp_key_id"])], closed_key, ek_name)
     demo.images["sim"] = office.print_anchors(**SIM)
     demo.images["tpm"] = office.print_anchors(**TPM, tpm_tcti=demo.tpm.tcti)
-    # The images pin the class key alone. The server gets to know the test key too: without it an open board would be
-    # refused for its unknown key, and nobody would see that the life cycle is checked.
-    _add_product(demo, [str(closed_key["mp_key_id"]), str(test_key["mp_key_id"])], closed_key, ek_name)
     office.command("job", "create", JOB, "--product", PRODUCT, "--quota", str(QUOTA))
     office.command("job", "approve", JOB)
     office.run()
