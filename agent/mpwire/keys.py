@@ -9,7 +9,7 @@ from mpwire.shape import Shape
 class PublicKey(Shape):
     """A P-256 COSE_Key whose point lies on the curve; becomes the uncompressed point, 65 bytes."""
 
-    def read(self, item: Any, where: str) -> bytes:
+    def take(self, item: Any) -> bytes:
         return read_key(item)
 
     def write(self, value: bytes) -> Any:

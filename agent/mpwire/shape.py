@@ -5,8 +5,9 @@ The reader (`mpagent inspect`) prints from the same tables, so a message cannot 
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass, make_dataclass
+from functools import cached_property
+from typing import Any, Generic, NoReturn, TypeVar
 
 from mpwire.codec import decode, encode
 from mpwire.errors import Malformed
@@ -14,11 +15,22 @@ from mpwire.errors import Malformed
 T = TypeVar("T")
 
 
+class Misfit(Malformed):
+    """As Malformed; its text begins at the item, and every map around it puts its own name before it."""
+
+
 class Shape:
     """One kind of item. `read` raises Malformed naming the place; `write` is its inverse."""
 
     def read(self, item: Any, where: str) -> Any:
         """The value of a decoded item; `where` names it in the error."""
+        try:
+            return self.take(item)
+        except Misfit as error:
+            raise Malformed(f"{where}{error}") from None
+
+    def take(self, item: Any) -> Any:
+        """As `read`, for the shape around it: a place is spelled only once something does not fit. Raises Misfit."""
         raise NotImplementedError
 
     def write(self, value: Any) -> Any:
@@ -32,9 +44,9 @@ class Octets(Shape):
     def __init__(self, low: int, high: int | None = None) -> None:
         self.low, self.high = low, low if high is None else high
 
-    def read(self, item: Any, where: str) -> bytes:
+    def take(self, item: Any) -> bytes:
         if type(item) is not bytes or not self.low <= len(item) <= self.high:
-            raise Malformed(f"{where}: not a byte string of {self.low} to {self.high} bytes")
+            raise Misfit(f": not a byte string of {self.low} to {self.high} bytes")
         return item
 
 
@@ -44,9 +56,9 @@ class Text(Shape):
     def __init__(self, high: int) -> None:
         self.high = high
 
-    def read(self, item: Any, where: str) -> str:
+    def take(self, item: Any) -> str:
         if type(item) is not str or not 1 <= len(item.encode()) <= self.high or not item.isprintable():
-            raise Malformed(f"{where}: not a printable text of 1 to {self.high} bytes")
+            raise Misfit(f": not a printable text of 1 to {self.high} bytes")
         return item
 
 
@@ -56,9 +68,9 @@ class Integer(Shape):
     def __init__(self, high: int = 2**63 - 1, low: int = 0) -> None:
         self.low, self.high = low, high
 
-    def read(self, item: Any, where: str) -> int:
+    def take(self, item: Any) -> int:
         if type(item) is not int or not self.low <= item <= self.high:
-            raise Malformed(f"{where}: not an integer of {self.low} to {self.high}")
+            raise Misfit(f": not an integer of {self.low} to {self.high}")
         return item
 
 
@@ -68,11 +80,11 @@ class OneOf(Shape):
     def __init__(self, *allowed: Any) -> None:
         self.allowed = allowed
 
-    def read(self, item: Any, where: str) -> Any:
+    def take(self, item: Any) -> Any:
         for value in self.allowed:
             if type(item) is type(value) and item == value:
                 return item
-        raise Malformed(f"{where}: not one of {', '.join(map(str, self.allowed))}")
+        raise Misfit(f": not one of {', '.join(map(str, self.allowed))}")
 
 
 class Converted(Shape):
@@ -81,8 +93,8 @@ class Converted(Shape):
     def __init__(self, inner: Shape, to_value: Callable[[Any], Any], to_item: Callable[[Any], Any]) -> None:
         self.inner, self.to_value, self.to_item = inner, to_value, to_item
 
-    def read(self, item: Any, where: str) -> Any:
-        return self.to_value(self.inner.read(item, where))
+    def take(self, item: Any) -> Any:
+        return self.to_value(self.inner.take(item))
 
     def write(self, value: Any) -> Any:
         return self.inner.write(self.to_item(value))
@@ -91,7 +103,7 @@ class Converted(Shape):
 class Anything(Shape):
     """An item that another reader checks (a COSE_Key map)."""
 
-    def read(self, item: Any, where: str) -> Any:
+    def take(self, item: Any) -> Any:
         return item
 
 
@@ -101,11 +113,11 @@ class ListOf(Shape):
     def __init__(self, of: Shape, high: int, low: int = 0) -> None:
         self.of, self.low, self.high = of, low, high
 
-    def read(self, item: Any, where: str) -> tuple[Any, ...]:
+    def take(self, item: Any) -> tuple[Any, ...]:
         if type(item) is not list or not self.low <= len(item) <= self.high:
-            raise Malformed(f"{where}: not an array of {self.low} to {self.high} items")
-        read = self.of.read
-        return tuple([read(one, where) for one in item])
+            raise Misfit(f": not an array of {self.low} to {self.high} items")
+        take = self.of.take
+        return tuple([take(one) for one in item])
 
     def write(self, value: Iterable[Any]) -> list[Any]:
         return [self.of.write(one) for one in value]
@@ -117,10 +129,10 @@ class Row(Shape):
     def __init__(self, *places: Shape) -> None:
         self.places = places
 
-    def read(self, item: Any, where: str) -> tuple[Any, ...]:
+    def take(self, item: Any) -> tuple[Any, ...]:
         if type(item) is not list or len(item) != len(self.places):
-            raise Malformed(f"{where}: not an array of {len(self.places)} items")
-        return tuple([shape.read(one, where) for shape, one in zip(self.places, item, strict=True)])
+            raise Misfit(f": not an array of {len(self.places)} items")
+        return tuple([shape.take(one) for shape, one in zip(self.places, item, strict=True)])
 
     def write(self, value: Iterable[Any]) -> list[Any]:
         return [shape.write(one) for shape, one in zip(self.places, value, strict=True)]
@@ -132,10 +144,11 @@ class TableOf(Shape):
     def __init__(self, key: Shape, of: Shape, high: int) -> None:
         self.key, self.of, self.high = key, of, high
 
-    def read(self, item: Any, where: str) -> dict[Any, Any]:
+    def take(self, item: Any) -> dict[Any, Any]:
         if type(item) is not dict or len(item) > self.high:
-            raise Malformed(f"{where}: not a map of at most {self.high} entries")
-        return {self.key.read(key, where): self.of.read(one, where) for key, one in item.items()}
+            raise Misfit(f": not a map of at most {self.high} entries")
+        take_key, take = self.key.take, self.of.take
+        return {take_key(key): take(one) for key, one in item.items()}
 
     def write(self, value: dict[Any, Any]) -> dict[Any, Any]:
         return {self.key.write(key): self.of.write(one) for key, one in value.items()}
@@ -163,35 +176,65 @@ class MapOf(Shape, Generic[T]):
         self.constants = constants or {}
         if len({*self.constants, *(one.key for one in fields)}) != len(self.constants) + len(fields):
             raise ValueError(f"{title}: a key stands twice in the table")
-        self._by_key = {one.key: (one.name, one.shape.read) for one in fields}
-        self._required = {one.key for one in fields if one.required} | set(self.constants)
-        self._absent = {one.name: None for one in fields if not one.required}
+        self._names: tuple[str, ...] = of.__match_args__  # type: ignore[attr-defined]  # a dataclass's fields, in order
+        by_name = {one.name: one for one in fields}
+        if by_name.keys() != set(self._names):
+            raise ValueError(f"{title}: the table and {of.__name__} name different fields")
+        in_order = [by_name[name] for name in self._names]
+        self._plan = [(one.key, one.name, one.shape.take, one.required) for one in in_order]
+        self._write_plan = [(one.key, one.name, one.shape.write) for one in in_order]
 
     def read(self, item: Any, where: str = "") -> T:
-        title = where or self.title
+        value: T = super().read(item, where or self.title)
+        return value
+
+    def take(self, item: Any) -> T:
         if type(item) is not dict:
-            raise Malformed(f"{title}: not a map")
-        if not self._required <= item.keys():
-            missing = sorted(self._required - item.keys(), key=abs)
-            raise Malformed(f"{title}: key {missing[0]} is missing")
-        values: dict[str, Any] = dict(self._absent)
-        for key, one in item.items():
-            if key in self._by_key:
-                name, read = self._by_key[key]
-                values[name] = read(one, f"{title}.{name}")
-            elif key not in self.constants:
-                # A text key is the peer's own words, of any length: it is not repeated.
-                raise Malformed(f"{title}: key {key if type(key) is int else 'of text'} is not known")
-            elif type(one) is not int or one != self.constants[key]:
-                raise Malformed(f"{title}: key {key} is not {self.constants[key]}")
-        return self.of(**values)
+            raise Misfit(": not a map")
+        values: list[Any] = []
+        known, is_whole, place = len(self.constants), True, ""
+        try:
+            for key, place, take, required in self._plan:  # noqa: B007  # where it stopped is what the error names
+                if key in item:
+                    known += 1
+                    values.append(take(item[key]))
+                else:
+                    is_whole = is_whole and not required
+                    values.append(None)
+        except Misfit as error:
+            raise Misfit(f".{place}{error}") from None
+        if not is_whole or len(item) != known or not self.constants.keys() <= item.keys():
+            self._refuse_keys(item)
+        for key, constant in self.constants.items():
+            if type(item[key]) is not int or item[key] != constant:
+                raise Misfit(f": key {key} is not {constant}")
+        made: T = self._thawed(*values)
+        made.__class__ = self.of
+        return made
+
+    @cached_property
+    def _thawed(self) -> Callable[..., Any]:
+        """A class like the frozen dataclass `of`, but not frozen; made at the first message, for few are ever read.
+
+        An instance becomes one of `of` by its __class__, for both have the same layout. That costs a tenth of the
+        constructor of a frozen dataclass, which sets each field by a call.
+        """
+        return make_dataclass("Thawed", self._names, slots=hasattr(self.of, "__slots__"), eq=False, repr=False)
+
+    def _refuse_keys(self, item: dict[Any, Any]) -> NoReturn:
+        required = {one.key for one in self.fields if one.required} | self.constants.keys()
+        for key in sorted(required - item.keys(), key=abs):
+            raise Misfit(f": key {key} is missing")
+        key = next(iter(item.keys() - required - {one.key for one in self.fields}))
+        # A text key is the peer's own words, of any length: it is not repeated.
+        raise Misfit(f": key {key if type(key) is int else 'of text'} is not known")
 
     def write(self, value: T) -> dict[int, Any]:
         item: dict[int, Any] = dict(self.constants)
-        for one in self.fields:
-            found = getattr(value, one.name)
+        for key, name, write in self._write_plan:
+            found = getattr(value, name)
             if found is not None:
-                item[one.key] = one.shape.write(found)
+                item[key] = write(found)
         return item
 
     def decode(self, raw: bytes, high: int) -> T:
