@@ -60,26 +60,17 @@ def decode(raw: bytes) -> Item:
     return item
 
 
-class _Frame:
-    """One open container; a tag is a frame of one item that becomes a Tag when it closes."""
-
-    __slots__ = ("items", "key", "left", "spelled", "table", "tagged")
-
-    def __init__(self, items: list[Item], table: dict[int | str, Item] | None, left: int, tagged: bool = False) -> None:
-        self.items, self.table, self.left, self.tagged = items, table, left, tagged
-        self.spelled = b""  # the last key as it stood on the wire
-        self.key: int | str = 0
-
-
 def _read_item(raw: bytes) -> tuple[Item, int]:
-    """The first item of raw and where it ends. Frames are touched only where a container opens or closes."""
+    """The first item of raw and where it ends. What is open stands in local names, what is around it on the stack."""
     root: list[Item] = []
-    frame, stack, at = _Frame(root, None, 1), [], 0
-    items, table, left, spelled = root, None, 1, b""
+    items, table, left, tagged = root, None, 1, False
+    spelled = b""  # the last key as it stood on the wire
+    stack: list[tuple[list[Item], dict[int | str, Item] | None, int, bool, bytes, int | str]] = []
     key: int | str = 0
+    at = 0
     value: Item
     while True:
-        while left:
+        if left:
             left -= 1
             if table is not None:
                 end = at + _KEY_BYTES[raw[at]]
@@ -95,48 +86,43 @@ def _read_item(raw: bytes) -> tuple[Item, int]:
             if value < 24:
                 at += 1
             elif 0x80 <= value < 0xE0:
-                frame.left, frame.spelled, frame.key = left, spelled, key
-                stack.append(frame)
-                frame, at = _open(raw, at, len(stack))
-                items, table, left, spelled = frame.items, frame.table, frame.left, b""
+                stack.append((items, table, left, tagged, spelled, key))
+                items, table, left, tagged, at = _open(raw, at, len(stack))
+                spelled = b""
                 continue
             else:
                 value, at = _VALUE_READERS[value](raw, at)
-            if table is None:
-                items.append(value)
-            else:
-                table[key] = value
-        if not stack:
+        elif stack:
+            value = _close(items, table, tagged)
+            items, table, left, tagged, spelled, key = stack.pop()
+        else:
             return root[0], at
-        frame = _close(frame, stack.pop())
-        items, table, left, spelled = frame.items, frame.table, frame.left, frame.spelled
+        if table is None:
+            items.append(value)
+        else:
+            table[key] = value
 
 
-def _open(raw: bytes, at: int, depth: int) -> tuple[_Frame, int]:
-    """A frame for the container whose head stands at `at`, and where its first item begins."""
+def _close(items: list[Item], table: dict[int | str, Item] | None, tagged: bool) -> Item:
+    if tagged:
+        return Tag(TAG_SIGN1, items[0])
+    return items if table is None else table
+
+
+def _open(raw: bytes, at: int, depth: int) -> tuple[list[Item], dict[int | str, Item] | None, int, bool, int]:
+    """The container whose head stands at `at`: its list or table, how many items it takes, whether they are one tagged
+    item, and where the first begins."""
     if depth > DEPTH_MAX:
         raise Malformed("depth")
-    major = raw[at] >> 5
-    count, at = _read_argument(raw, at)
-    if major == 6:
+    head = raw[at]
+    count, at = (head & 31, at + 1) if head & 31 < 24 else _read_argument(raw, at)
+    if head >= 0xC0:
         if count != TAG_SIGN1:
             raise Malformed("tag")
-        return _Frame([], None, 1, tagged=True), at
-    if count * (major - 3) > len(raw) - at:  # an array's item takes one byte at least, a map's pair two
+        return [], None, 1, True, at
+    if count * ((head >> 5) - 3) > len(raw) - at:  # an array's item takes one byte at least, a map's pair two
         raise Malformed("count")
-    return (_Frame([], None, count) if major == 4 else _Frame([], {}, count)), at
-
-
-def _close(done: _Frame, parent: _Frame) -> _Frame:
-    """Put a finished container into the one around it, which is returned."""
-    value: Item = done.items if done.table is None else done.table
-    if done.tagged:
-        value = Tag(TAG_SIGN1, done.items[0])
-    if parent.table is None:
-        parent.items.append(value)
-    else:
-        parent.table[parent.key] = value
-    return parent
+    return [], (None if head < 0xA0 else {}), count, False, at
 
 
 _HEAD_BYTES: Final = (*[1] * 24, 2, 3, 5, 9, *[1] * 4)
