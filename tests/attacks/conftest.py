@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mpwire.errors import PeerBroke
+from tests.attacks.forge import RogueIssuer, prove
 from tests.line import Device, Factory, Oem, refusal_check
 
 Refuses = Callable[[bytes, str], None]
@@ -56,6 +57,20 @@ def make_factory(tmp_path: Path, make_oem: Callable[..., Oem]) -> Iterator[Calla
 def factory(make_factory: Callable[[Oem], Factory], oem: Oem) -> Factory:
     """Makes boards on that issuer's line."""
     return make_factory(oem)
+
+
+@pytest.fixture
+def rogue(oem: Oem) -> RogueIssuer:
+    """Signs with the OEM's own keys, to reach the checks behind a signature."""
+    return RogueIssuer(oem)
+
+
+@pytest.fixture
+def device(factory: Factory) -> Device:
+    """A board that has made its Proof and waits for its Grant."""
+    made = factory.board()
+    prove(made)
+    return made
 
 
 @pytest.fixture

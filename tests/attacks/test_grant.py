@@ -25,20 +25,6 @@ from tests.line import NOW, Device, Factory, Oem, ask_all
 Slots = Callable[[list[SlotGrant], Secret], list[SlotGrant]]
 
 
-@pytest.fixture
-def rogue(oem: Oem) -> RogueIssuer:
-    """Signs with the OEM's own keys, to reach the checks behind the signature."""
-    return RogueIssuer(oem)
-
-
-@pytest.fixture
-def device(factory: Factory) -> Device:
-    """A board that has made its Proof and waits for its Grant."""
-    made = factory.board()
-    prove(made)
-    return made
-
-
 def finish(device: Device) -> None:
     """The honest line is back: the board takes its own Grant."""
     assert device.enroll().stage is Stage.DONE

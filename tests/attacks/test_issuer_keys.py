@@ -14,24 +14,10 @@ from mpwire.errors import PeerBroke
 from mpwire.p256 import SoftKey
 from mpwire.trust import Trust, apply_trust_update, check_chain, read_signed
 from tests.attacks.conftest import Shrugs
-from tests.attacks.forge import EIGHT_HOURS_S, Exchange, RogueIssuer, name_root, prove
-from tests.line import NOW, Device, Factory, Oem
+from tests.attacks.forge import EIGHT_HOURS_S, Exchange, RogueIssuer, name_root
+from tests.line import NOW, Device, Oem
 
 MakeChain = Callable[[RogueIssuer, SoftKey], list[bytes]]
-
-
-@pytest.fixture
-def rogue(oem: Oem) -> RogueIssuer:
-    """Makes certificates and updates of every kind."""
-    return RogueIssuer(oem)
-
-
-@pytest.fixture
-def device(factory: Factory) -> Device:
-    """A board that waits for its Grant."""
-    made = factory.board()
-    prove(made)
-    return made
 
 
 def finish(device: Device) -> None:

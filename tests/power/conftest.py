@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.line import Factory, Oem
+from tests.power.processes import Mpserver
 
 
 @pytest.fixture
@@ -22,3 +23,12 @@ def factory(tmp_path: Path, oem: Oem) -> Iterator[Factory]:
     """Makes boards on that line."""
     with ExitStack() as stack:
         yield Factory(tmp_path, oem, stack)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mpserver]:
+    """A server process that stays up while boards are killed."""
+    made = Mpserver(tmp_path_factory.mktemp("line") / "oem")
+    made.start()
+    yield made
+    made.stop()

@@ -15,15 +15,6 @@ NO_SERVER = 69
 SOCKET = "<TCP:"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mpserver]:
-    """A server that stays up."""
-    made = Mpserver(tmp_path_factory.mktemp("line") / "oem")
-    made.start()
-    yield made
-    made.stop()
-
-
 def finish(board: BoardRun) -> None:
     """The next start has to do it."""
     done = board.enroll()

@@ -20,15 +20,6 @@ PAGE_BYTES = 4_096
 FILLER = "filler"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mpserver]:
-    """A server that stays up."""
-    made = Mpserver(tmp_path_factory.mktemp("line") / "oem")
-    made.start()
-    yield made
-    made.stop()
-
-
 @contextmanager
 def small_disk(path: Path, size_bytes: int) -> Iterator[None]:
     """A file system of its own at `path`, for as long as the block runs. Needs root, as `make setup` does."""
