@@ -15,10 +15,9 @@ from mpissuer.errors import ProductWrong
 from mpwire import mp, p256
 from mpwire.errors import Malformed
 from mpwire.limits import NAME_MAX_BYTES, SLOT_VALUE_MAX_BYTES, SLOTS_MAX
-from mpwire.messages.grant import DESTINATIONS
+from mpwire.messages.grant import DESTINATIONS, KINDS_MADE
 from mpwire.secret import Secret
 
-SLOT_KINDS: Final = ("local", "random", "static", "certificate")
 ATTESTERS: Final = ("mp", "tpm")
 GRADES: Final = ("S", "K", "L")
 VERSION_MAX: Final = 2**31 - 1
@@ -247,7 +246,7 @@ def _read_slot(row: Any, taken: Set[str]) -> SlotPolicy:
     name = _text(row, "name")
     if name in taken:
         raise ProductWrong(f"slot {name}: two slots have one name", key="name")
-    kind = _choice(row, "kind", SLOT_KINDS, "")
+    kind = _choice(row, "kind", KINDS_MADE, "")
     length = row.get("length", 32)
     if not 16 <= length <= 4_096:
         raise ProductWrong(f"slot {name}: length must be 16 to 4096 bytes", key="length")
