@@ -1,8 +1,4 @@
-"""Shelves for tests: what a power cut leaves, in memory or in a folder."""
-
-from pathlib import Path
-
-from mpsim import storage
+"""A shelf for tests: what a power cut leaves."""
 
 
 class MemoryShelf:
@@ -18,20 +14,3 @@ class MemoryShelf:
     def put(self, name: str, blob: bytes) -> None:
         """See ports.Shelf."""
         self.blobs[name] = bytes(blob)
-
-
-class FolderShelf:
-    """A shelf in a folder, one file a name, so that another process can be killed beside it."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def find(self, name: str) -> bytes | None:
-        """See ports.Shelf."""
-        path = self._folder / name
-        return storage.get(path) if path.exists() else None
-
-    def put(self, name: str, blob: bytes) -> None:
-        """See ports.Shelf."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        storage.put(self._folder / name, blob)

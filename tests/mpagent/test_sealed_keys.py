@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from mpagent.durable import Disk
 from mpagent.errors import NotMine, Tampered
 from mpagent.hal.software import SealedKeyring
+from mpagent.shelf import DiskShelf
 from mpsim.backend import open_sealer
 from mpsim.board import BoardPlan, close_fuse, make_board, power_cycle
-from mpsim.shelf import FolderShelf, MemoryShelf
+from mpsim.shelf import MemoryShelf
 
 
 @pytest.fixture
@@ -62,11 +64,11 @@ def test_keys_made_before_the_part_was_closed_are_not_mine_after(chip: Path) -> 
 
 
 def test_disk_holds_neither_scalar_nor_sealing_key(chip: Path, tmp_path: Path) -> None:
-    sealer = open_sealer(chip)
-    key = SealedKeyring(sealer, FolderShelf(tmp_path / "shelf")).find_or_make("sign")
+    sealer, shelf = open_sealer(chip), DiskShelf(Disk(tmp_path))
+    key = SealedKeyring(sealer, shelf).find_or_make("sign")
     stored = {path.name: path.read_bytes() for path in (tmp_path / "shelf").iterdir()}
     assert set(stored) == {"sealed-keyring-dek", "sealed-key-sign"}
-    dek = sealer.unseal(stored["sealed-keyring-dek"]).reveal()
+    dek = sealer.unseal(shelf.find("sealed-keyring-dek") or b"").reveal()
     for content in stored.values():
         assert key.to_scalar().reveal() not in content
         assert dek not in content

@@ -12,6 +12,7 @@ from mpagent.slots import VaultSlot
 from mpagent.vault import GENERATION, VAULT_MAX_BYTES, Vault, load_generation
 from mpsim.backend import open_sealer
 from mpsim.board import BoardPlan, make_board
+from mpsim.counter import SoftCounter
 from mpsim.faults import Fault, script
 from mpwire.secret import Secret
 
@@ -21,21 +22,6 @@ SLOTS = (
     VaultSlot("odd/../name", "static", "plain", 7, Secret(b"")),
     VaultSlot("big", "random", "credential", 2, Secret(os.urandom(32_768))),
 )
-
-
-class SoftCounter:
-    """ports.Counter in a variable: it outlives a restored disk."""
-
-    kind = "soft"
-
-    def __init__(self) -> None:
-        self.value = 0
-
-    def read(self) -> int:
-        return self.value
-
-    def raise_to(self, value: int) -> None:
-        self.value = max(self.value, value)
 
 
 class PowerCut(BaseException):
