@@ -4,10 +4,9 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final
 
 from mpagent.errors import HardwareGone, NotMine
-from mpagent.hal.ports import Attestation, AttesterMaterial, Board, DeviceKey, SocFacts
+from mpagent.hal.ports import Attestation, AttesterMaterial, Board, DeviceKey, Provenance, SocFacts
 from mpagent.image import Image
 from mpwire import labels, registry
 from mpwire.codec import encode
@@ -28,12 +27,6 @@ from mpwire.messages.plain import (
     hash_key_attestation,
 )
 from mpwire.ueid import make_ueid
-
-_CLAIM_OF_FACT: Final[Mapping[str, int]] = {
-    "uid": registry.CLAIM_UEID,
-    "life_cycle": registry.CLAIM_LIFE_CYCLE,
-    "srk_hash": registry.CLAIM_SRK_HASH,
-}
 
 
 def read_hardware_ids(board: Board, facts: SocFacts, material: AttesterMaterial) -> dict[str, bytes]:
@@ -133,8 +126,29 @@ def _state(board: Board, image: Image, agent_version: str, sign: DeviceKey, kem:
         swversion=None if image.swversion is None else (image.swversion,),
         agent_version=agent_version,
         hardware_ids=ids,
-        provenance={_CLAIM_OF_FACT[fact]: int(who) for fact, who in facts.provenance.items()},
+        provenance=_tell_who_vouches(facts, material.kind, image),
     )
+
+
+def _tell_who_vouches(facts: SocFacts, kind: str, image: Image) -> dict[int, int]:
+    """For each claim about the board (docs/wire.md section 7). What binds the claims to one exchange needs nobody."""
+    uid = facts.provenance.get("uid")
+    by = {
+        registry.CLAIM_UEID: Provenance.ATTESTER if kind == "tpm" else uid,  # a TPM proves its EK by activation
+        registry.CLAIM_HARDWARE_IDS: uid or Provenance.ATTESTER,
+        registry.CLAIM_LIFE_CYCLE: facts.provenance.get("life_cycle"),
+        registry.CLAIM_SRK_HASH: facts.provenance.get("srk_hash"),
+    }
+    stated = {
+        registry.CLAIM_OEMID: image.oemid,
+        registry.CLAIM_SWNAME: image.swname,
+        registry.CLAIM_SWVERSION: image.swversion,
+        registry.CLAIM_REALM: image.realm,
+        registry.CLAIM_PRODUCT: image.product,
+        registry.CLAIM_SLOTS_WANTED: image.slots,
+    }
+    by.update({claim: Provenance.IMAGE for claim, value in stated.items() if value is not None})
+    return {claim: int(who) for claim, who in by.items() if who is not None}
 
 
 def _bind(

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from mpagent.hal.ports import Provenance
 from mpagent.record import Stage
 from mpserver.cli import main
+from mpwire import registry
 from mpwire.messages.plain import CLOSED
+from tests.attacks.forge import claims_of
 from tests.line import STATIC_HEX, Factory, Oem, ask_all
 
 
@@ -26,6 +29,25 @@ def test_a_board_receives_its_secrets_and_both_sides_can_show_it(factory: Factor
     closed = CLOSED.decode(record.closed, len(record.closed))
     assert closed.receipt_digest == hashlib.sha256(device.line.heard[-1]).digest()
     assert len(device.line.heard) == 3
+
+
+def test_the_evidence_says_who_vouches_for_what_it_claims_of_the_board(factory: Factory, oem: Oem) -> None:
+    """In profile raw nothing but the signature comes from the chip, and the evidence says so (docs/wire.md 7)."""
+    device = factory.board()
+    device.enroll()
+    (proof,) = [raw for raw in device.line.heard if raw[2] == registry.PROOF]
+
+    assert claims_of(proof).provenance == {
+        registry.CLAIM_UEID: Provenance.KERNEL,
+        registry.CLAIM_HARDWARE_IDS: Provenance.KERNEL,
+        registry.CLAIM_LIFE_CYCLE: Provenance.SECURE_WORLD,
+        registry.CLAIM_SRK_HASH: Provenance.KERNEL,
+        registry.CLAIM_SWNAME: Provenance.IMAGE,
+        registry.CLAIM_SWVERSION: Provenance.IMAGE,
+        registry.CLAIM_REALM: Provenance.IMAGE,
+        registry.CLAIM_PRODUCT: Provenance.IMAGE,
+        registry.CLAIM_SLOTS_WANTED: Provenance.IMAGE,
+    }
 
 
 def test_the_oem_can_show_the_receipt_as_the_board_signed_it(

@@ -4,9 +4,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from mpagent.hal.choose import BoardChoice, open_board
+from mpagent.hal.ports import Provenance
 from mpagent.record import Stage
 from mpsim.shelf import MemoryShelf
 from mpsim.swtpm import SoftTpm
+from mpwire import registry
+from tests.attacks.forge import claims_of
 from tests.line import STATIC_HEX, Factory, Oem
 
 
@@ -25,6 +28,9 @@ def test_a_tpm_board_enrolls_and_unseals_after_a_power_cut(tmp_path: Path) -> No
         record = device.enroll()
 
         assert record.stage is Stage.DONE
+        told = claims_of(device.line.heard[1]).provenance
+        assert told[registry.CLAIM_UEID] == Provenance.ATTESTER  # a TPM proves its EK
+        assert told[registry.CLAIM_HARDWARE_IDS] == Provenance.KERNEL  # the fuse UID beside it is only read
         first = device.secrets()
         assert first["licence"].hex() == STATIC_HEX
         tpm.power_cycle()
