@@ -16,6 +16,7 @@ from mpwire.secret import Secret
 
 if TYPE_CHECKING:
     from mpagent.link import Route
+    from mpagent.record import Record
 
 FREE_MIN_BYTES: Final = 8_388_608
 """Two vault generations at their largest, the record twice and the file system's own needs."""
@@ -38,6 +39,7 @@ def examine(device: Device, guarded: Guarded) -> Iterator[Finding]:
     yield Finding("image", "ok", f"{image.product}, realm {image.realm}, {len(image.slots)} slots wanted")
     yield _ask("state folder", lambda: _look_at_state(device))
     yield _ask("latch", lambda: _look_at_latch(device))
+    yield _ask("vault", lambda: _look_at_vault(device))
     yield _note("memory lock", guarded.memory_lock, "secrets stay out of swap")
     yield _note("core dump", guarded.core_dump, "none will be written")
     try:
@@ -76,12 +78,17 @@ def _note(ability: str, trouble: str | None, fine: str) -> Finding:
 
 
 def _look_at_state(device: Device) -> str:
-    from mpagent.errors import StorageFull
+    from mpagent.errors import StorageBroke, StorageFull
+    from mpagent.record import Stage
 
     folder = device.places.state
     there = next(one for one in (folder, *folder.parents) if one.exists())
     space = os.statvfs(there)
     free = space.f_bavail * space.f_frsize
+    if not there.is_dir():
+        raise StorageBroke(f"{there} is not a folder")
+    if space.f_flag & os.ST_RDONLY and _read_record(device).stage is Stage.DONE:
+        return "read-only, which is enough for a finished board"
     if space.f_flag & os.ST_RDONLY or not os.access(there, os.W_OK):
         raise StorageFull(f"{there} cannot be written")
     if free < FREE_MIN_BYTES:
@@ -93,6 +100,20 @@ def _look_at_state(device: Device) -> str:
 def _look_at_latch(device: Device) -> str:
     device.latch.check()
     return "not latched"
+
+
+def _look_at_vault(device: Device) -> str:
+    """Whole on disk; whether this chip opens it, `enroll` shows."""
+    from mpagent.report import list_slots
+
+    record = _read_record(device)
+    if not record.generation:
+        return "empty: this board has no secrets yet"
+    return f"generation {record.generation}, {len(list_slots(device.disk, record.generation))} slots"
+
+
+def _read_record(device: Device) -> "Record":
+    return device.journal(lambda _text: None).peek()[0]
 
 
 def _describe_chip(board: Board) -> str:
@@ -131,8 +152,7 @@ def _look_at_life_cycle(device: Device, board: Board) -> Finding:
 
 def _look_at_server(device: Device) -> str:
     """A TLS handshake with every check of the link; not one byte of a message."""
-    record, _ = device.journal(lambda _text: None).peek()
-    route = device.route(record)
+    route = device.route(_read_record(device))
     start = time.monotonic()
     return f"{route.server}, {_probe(route)}, {(time.monotonic() - start) * 1000:.0f} ms"
 

@@ -27,6 +27,8 @@ _FULL: Final = {
     errno.EACCES: "run mpagent as the owner of this folder",
     errno.EPERM: "run mpagent as the owner of this folder",
 }
+_STRANGE: Final = "nothing but what mpagent made belongs there"
+"""A folder where a file should be, a link, a file where the folder should be; or a device that fails."""
 
 
 class Damaged(MpError):
@@ -43,15 +45,15 @@ class Disk:
 
     def prepare(self) -> None:
         """Make the folder, for its owner alone, and remove what an interrupted write left. Call it under the lock."""
-        with _told("make", self.folder):
+        with told("make", self.folder):
             _make_folder(self.folder)
             for left_over in sorted(self.folder.glob(f"**/.*{_TEMPORARY}")):
-                left_over.unlink()
+                _forget(left_over)
 
     def read(self, name: str, high: int) -> bytes | None:
         """What `write` was given last, of at most `high` bytes; None when there is no such file. Raises Damaged."""
         path = self.folder / name
-        with _told("read", path):
+        with told("read", path):
             try:
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
             except (FileNotFoundError, NotADirectoryError):
@@ -69,7 +71,7 @@ class Disk:
         """Replace one file. On StorageFull or StorageBroke the former content stands and nothing else is left."""
         path = self.folder / name
         fresh = path.with_name(f".{path.name}{_TEMPORARY}")
-        with _told("write", path):
+        with told("write", path):
             _make_folder(path.parent)
             try:
                 _write_synced(fresh, content + hashlib.sha256(content).digest())
@@ -82,7 +84,7 @@ class Disk:
     def remove(self, name: str) -> None:
         """Take a file away for good; one that is not there is fine."""
         path = self.folder / name
-        with _told("remove", path):
+        with told("remove", path):
             if path.exists() or path.is_symlink():
                 path.unlink()
                 _sync_folder(path.parent)
@@ -90,7 +92,7 @@ class Disk:
     def names(self, folder: str) -> tuple[str, ...]:
         """Names of the files in one folder below, sorted, without those of unfinished writes."""
         path = self.folder / folder
-        with _told("list", path):
+        with told("list", path):
             try:
                 return tuple(sorted(one for one in os.listdir(path) if not one.startswith(".")))
             except (FileNotFoundError, NotADirectoryError):
@@ -100,7 +102,7 @@ class Disk:
         """Rename a damaged file to NAME.damaged-N for a person to look at; returns the new name."""
         path = self.folder / name
         fresh = path
-        with _told("set aside", path):
+        with told("set aside", path):
             for number in range(1, _SET_ASIDE_MAX + 1):
                 fresh = path.with_name(f"{path.name}.damaged-{number}")
                 if not fresh.exists():
@@ -148,7 +150,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _forget(path: Path) -> None:
-    """Remove a temporary file whose write failed. A disk that refuses this too has already been reported."""
+    """Remove a temporary file. A disk that refuses this reports itself at the next write, and only then it matters."""
     try:
         path.unlink(missing_ok=True)
     except OSError:
@@ -156,12 +158,13 @@ def _forget(path: Path) -> None:
 
 
 @contextmanager
-def _told(verb: str, path: Path) -> Iterator[None]:
+def told(verb: str, path: Path) -> Iterator[None]:
     """Turn what the kernel says into our words: the path, the cause and what to do."""
     try:
         yield
     except OSError as error:
         cause = error.strerror or type(error).__name__
-        if error.errno in _FULL and verb != "read":
-            raise StorageFull(f"cannot {verb} {path}: {cause}; {_FULL[error.errno]}") from error
-        raise StorageBroke(f"cannot {verb} {path}: {cause}; check the state partition") from error
+        remedy = _FULL.get(error.errno or 0)
+        if remedy is not None and verb != "read":
+            raise StorageFull(f"cannot {verb} {path}: {cause}; {remedy}") from error
+        raise StorageBroke(f"cannot {verb} {path}: {cause}; {remedy or _STRANGE}") from error

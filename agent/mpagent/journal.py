@@ -35,7 +35,7 @@ class Journal:
             found = self._read(name)
             if isinstance(found, Damaged):
                 kept = self._disk.set_aside(name)
-                self._report(f"{found}; set aside as {kept}, the enrollment goes on from the record before it")
+                self._report(f"{found}; set aside as {kept}, the enrollment goes on from what is left")
             elif found is not None and found[0] > self._turn:
                 self._turn, newest = found
                 self._next = other

@@ -1,5 +1,6 @@
 """One mpagent at a time on a state folder."""
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from mpagent.durable import told
 from mpagent.errors import Busy, StorageBroke, StorageFull
 
 _FILE: Final = "lock"
@@ -17,17 +19,16 @@ _HOLDER_MAX_BYTES: Final = 200
 def hold(folder: Path, command: str) -> Iterator[None]:
     """Hold the state folder for this block; the kernel lets go when the process ends, however it ends.
 
-    Raises Busy naming process id and command of the holder.
+    Raises Busy naming process id and command of the holder. On a read-only partition the file of an earlier run is
+    held as it is: a finished board shows its secrets there too, and whatever has to be written says what it lacks.
     """
     path = folder / _FILE
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise StorageFull(f"cannot make {path}: {error.strerror}; the state folder must be writable") from error
+    with told("make", path):
+        descriptor, writable = _open(path)
     try:
         _take(descriptor, path)
-        _sign(descriptor, f"process {os.getpid()} (mpagent {command})", path)
+        if writable:
+            _sign(descriptor, f"process {os.getpid()} (mpagent {command})", path)
         yield
     finally:
         os.close(descriptor)
@@ -46,6 +47,18 @@ def read_holder(folder: Path) -> str | None:
         return _read(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _open(path: Path) -> tuple[int, bool]:
+    """The lock file and whether its holder can be written into it. Raises OSError."""
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o600), True
+    except OSError as error:
+        if error.errno != errno.EROFS or not path.is_file():
+            raise
+        return os.open(path, os.O_RDONLY | flags), False
 
 
 def _take(descriptor: int, path: Path) -> None:

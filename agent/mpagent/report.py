@@ -21,14 +21,24 @@ def describe_record(record: Record) -> dict[str, Any]:
 
 
 def list_slots(disk: Disk, generation: int) -> list[dict[str, Any]]:
-    """Name, kind, destination and version of every slot, still sealed. Empty where the generation is not readable."""
-    try:
-        found = load_generation(disk, generation) if generation else None
-    except Damaged:
+    """Name, kind, destination and version of every slot, still sealed; none before there is a generation.
+
+    Raises Damaged where the generation is gone or is not what was written.
+    """
+    if not generation:
         return []
+    found = load_generation(disk, generation)
     if found is None:
-        return []
+        raise Damaged(f"vault generation {generation} is gone from {disk.folder}")
     return [
         {"name": one.name, "kind": one.kind, "destination": one.destination, "version": one.version}
         for one in found.slots
     ]
+
+
+def find_slots(disk: Disk, generation: int) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """The slots, and what is wrong with them in words: for a command that reports and does not judge."""
+    try:
+        return list_slots(disk, generation), ()
+    except Damaged as damage:
+        return [], (str(damage),)

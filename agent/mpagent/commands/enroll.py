@@ -38,7 +38,7 @@ def run(arguments: Namespace) -> int:
         result["result"] = "PASS"
     except MpError as error:
         if not arguments.json:
-            put_line(f"FAIL {getattr(error, 'check', type(error).__name__)}")
+            _put_failed(error)
             raise
         result["error"] = _describe_error(error)
         code = error.exit_code
@@ -48,6 +48,17 @@ def run(arguments: Namespace) -> int:
     else:
         put_line(f"PASS {result['ueid']} {len(result['slots'])} slots, ledger index {result['ledger_index']}")
     return code
+
+
+def _put_failed(error: MpError) -> None:
+    """A reader that is gone must not hide the failure itself, which standard error and the exit code tell."""
+    from mpagent.errors import StorageFull
+    from mpagent.output import put_line
+
+    try:
+        put_line(f"FAIL {getattr(error, 'check', type(error).__name__)}")
+    except StorageFull:
+        return
 
 
 def _enroll(arguments: Namespace, result: dict[str, Any]) -> None:
@@ -90,12 +101,12 @@ def _attempt(device: "Device", board: "Board", progress: "Progress", once: bool)
 
 
 def _describe(device: "Device", board: "Board", record: "Record") -> dict[str, Any]:
-    from mpagent.report import describe_record, list_slots
+    from mpagent.report import describe_record, find_slots
 
     return {
         **describe_record(record),
         "sealer": board.sealer.name,
-        "slots": list_slots(device.disk, record.generation),
+        "slots": find_slots(device.disk, record.generation)[0],
     }
 
 

@@ -37,16 +37,17 @@ def run(arguments: Namespace) -> int:
 def _look(arguments: Namespace) -> dict[str, Any]:
     from mpagent import lock
     from mpagent.compose import read_device
-    from mpagent.report import describe_record, list_slots
+    from mpagent.report import describe_record, find_slots
 
     device = read_device(arguments.root)
     record, damages = device.journal(lambda _text: None).peek()
+    slots, vault_damages = find_slots(device.disk, record.generation)
     return {
         **describe_record(record),
         "product": device.image.product,
         "realm": device.image.realm,
-        "slots": list_slots(device.disk, record.generation),
+        "slots": slots,
         "latched": device.latch.reason(),
         "running": lock.read_holder(device.places.state),
-        "damaged": list(damages),
+        "damaged": [*damages, *vault_damages],
     }
