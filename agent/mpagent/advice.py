@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from mpagent import errors
-from mpwire.errors import MpError, PeerBroke, Unauthentic
+from mpagent.durable import Damaged
+from mpwire.errors import Malformed, MpError, PeerBroke, Unauthentic
 
 _BY_CHECK: Final[Mapping[str, str]] = {
     "quota": "the OEM raises the job's quota or opens another job",
@@ -17,21 +18,23 @@ _BY_CHECK: Final[Mapping[str, str]] = {
 }
 """By the name of the issuer's check; every other check has the advice of its class."""
 _BY_CLASS: Final[tuple[tuple[type[MpError], str], ...]] = (
-    (errors.ConfigWrong, "correct the file at the line named"),
+    (errors.AnchorsMissing, "flash an image that holds it, or name the folder that does with --root"),
+    (errors.ConfigWrong, "correct it there and run the command again"),
     (errors.Busy, "wait for that process to end, or stop it"),
     (errors.NoServer, "bring the line up and run enroll again; nothing is lost"),
     (errors.Pending, "run enroll again later; the same bytes will be said"),
     (errors.RefusedForNow, "run enroll again later"),
     (errors.Refused, "ask the OEM: the server's log names this run and the check"),
     (errors.StorageFull, "make room or make the state partition writable, then run enroll again"),
-    (errors.StorageBroke, "check the flash and its file system; then run enroll again"),
+    (errors.StorageBroke, "look at that path; with nothing strange there, check the flash and its file system"),
     (errors.ForeignDisk, "put this disk back to its board, or start with an empty state partition"),
     (errors.NotMine, "this chip cannot open what lies here; rework on the server, then an empty state partition"),
     (errors.Tampered, "keep the board apart; rework on the server, then an empty state partition"),
     (errors.NotClosed, "close the part and reboot"),
+    (Damaged, "run mpagent enroll, which sets it aside and says what that means"),
     (errors.HardwareBusy, "try again"),
     (errors.HardwareLockout, "wait until the TPM's lockout ends; its owner can end it at once"),
-    (errors.HardwareGone, "run mpagent doctor"),
+    (errors.HardwareGone, "check that part and its driver; mpagent doctor tries each one"),
     (Unauthentic, "check that the server and this image belong together"),
     (PeerBroke, "check that server and image speak the same version, then run enroll again"),
 )
@@ -48,6 +51,6 @@ def advise(error: MpError) -> str:
 def say(error: MpError) -> str:
     """What failed and what to do, on one line."""
     advice = advise(error)
-    text = str(error)
+    text = f"not a message of this protocol: {error}" if isinstance(error, Malformed) else str(error)
     stop = "" if text.endswith(("?", ".")) else "."
     return f"{text}{stop} Next: {advice}" if advice else text

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Final
 
-from mpagent.errors import ConfigWrong
+from mpagent.errors import AnchorsMissing
 from mpagent.hal.choose import BoardChoice
 from mpagent.image import Image, WantedSlot
 from mpagent.tomlfile import Key, Table, list_of, octets, one_of, one_table, read_file, text, truth, whole
@@ -69,7 +69,7 @@ def read_anchors(path: Path) -> tuple[Image, BoardChoice]:
     """Raises ConfigWrong naming file and line; there is no image without this file."""
     table = read_file(path)
     if table is None:
-        raise ConfigWrong(f"{path}: missing: this image has no trust anchors, so it trusts nobody")
+        raise AnchorsMissing(f"{path}: missing: this image has no trust anchors, so it trusts nobody")
     values = table.read(_IMAGE)
     del values["board"], values["slot"]
     image = Image(**values, slots=_read_slots(table))

@@ -103,6 +103,8 @@ def _report_bug(error: Exception, arguments: Namespace) -> int:
 
 
 def _complain(line: str) -> None:
+    if sys.stderr is None:
+        return  # closed before we started
     try:
         sys.stderr.write(line + "\n")
         sys.stderr.flush()

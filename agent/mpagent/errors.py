@@ -9,6 +9,10 @@ class ConfigWrong(MpError):
     exit_code, retry = 78, Retry.OPERATOR
 
 
+class AnchorsMissing(ConfigWrong):
+    """There is no anchors.toml: no image, or the wrong root."""
+
+
 class Busy(MpError):
     """Another mpagent holds the state folder; the text names its process id."""
 

@@ -19,7 +19,12 @@ def put_json(value: Any) -> None:
 
 
 def put_bytes(content: bytes) -> None:
-    """Raw bytes, unbuffered, so that no copy waits in a buffer."""
+    """Raw bytes, unbuffered, so that no copy waits in a buffer. Raises StorageFull.
+
+    Started with standard output closed, its number may by now be that of another file, so nothing is written to it.
+    """
+    if sys.stdout is None:
+        raise StorageFull("cannot write the output: standard output is closed")
     try:
         sys.stdout.flush()
         view = memoryview(content)

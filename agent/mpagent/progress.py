@@ -7,7 +7,7 @@ from typing import TextIO
 class Progress:
     """Lines on standard error. A stream that is gone costs the line, never the enrollment."""
 
-    def __init__(self, stream: TextIO, clock: Callable[[], float], silent: bool = False) -> None:
+    def __init__(self, stream: TextIO | None, clock: Callable[[], float], silent: bool = False) -> None:
         self._stream = stream
         self._clock = clock
         self._start = clock()
@@ -15,7 +15,7 @@ class Progress:
 
     def __call__(self, text: str) -> None:
         """One line with the seconds since the start."""
-        if self._silent:
+        if self._silent or self._stream is None:
             return
         try:
             self._stream.write(f"mpagent: [{self.seconds():6.1f} s] {text}\n")

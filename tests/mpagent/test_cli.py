@@ -23,7 +23,7 @@ from mpsim.board import BoardPlan, make_board
 from mpwire import mp
 from tests.line import NOW, STATIC_HEX, Oem, class_point
 
-from .conftest import Authority, Peer, mounted
+from .conftest import AS_ROOT, Authority, Peer, mounted
 from .test_link import CBOR, http
 
 MakePeer = Callable[..., Peer]
@@ -223,6 +223,72 @@ def test_read_only_disk_says_so(counter: Counter, tmp_path: Path) -> None:
     assert counter.peer.bodies == []
 
 
+def test_finished_board_shows_its_secrets_on_a_partition_that_became_read_only(
+    counter: Counter, tmp_path: Path
+) -> None:
+    """A kernel remounts a failing flash so; a factory may do it on purpose once the board is done."""
+    disk = counter.make_board(tmp_path / "b1")
+    with mounted(disk / STATE, "size=96k"):
+        counter.enroll(disk)
+        (disk / STATE / ".record-a.new").write_bytes(b"half")  # left by a cut just before
+        asked = len(counter.peer.bodies)
+        subprocess.run([*AS_ROOT, "mount", "-o", "remount,ro", disk / STATE], check=True)
+        counter.enroll(disk)
+        checked = counter.run(disk, "doctor").stdout
+        assert b"ok    state folder   read-only, which is enough for a finished board" in checked
+        assert b"ok    vault          generation 1, " in checked
+    assert len(counter.peer.bodies) == asked
+
+
+@pytest.mark.parametrize("accident", ["damaged", "gone"])
+def test_status_and_doctor_name_a_broken_vault_before_enroll_latches_it(
+    counter: Counter, tmp_path: Path, accident: str
+) -> None:
+    disk = counter.make_board(tmp_path / "b1")
+    counter.enroll(disk)
+    vault = disk / STATE / "vault/gen-000001"
+    vault.write_bytes(vault.read_bytes() + b"x") if accident == "damaged" else vault.unlink()
+    before = list_state(disk)
+
+    status = json.loads(counter.run(disk, "status", "--json").stdout)
+    assert len(status["damaged"]) == 1 and accident in status["damaged"][0]
+    listed, checked = counter.run(disk, "secret", "list"), counter.run(disk, "doctor")
+    assert (listed.returncode, listed.stdout) == (65, b"") and accident.encode() in listed.stderr
+    assert checked.returncode == 65 and b"FAIL  vault " in checked.stdout
+    assert list_state(disk) == before
+
+    assert counter.run(disk, "enroll", "--once").returncode == 65
+    assert (disk / STATE / "latch").exists()
+
+
+@pytest.mark.parametrize("thing", ["lock", "folder"])
+def test_what_is_no_file_in_the_state_folder_is_named(counter: Counter, tmp_path: Path, thing: str) -> None:
+    disk = counter.make_board(tmp_path / "b1")
+    if thing == "lock":
+        (disk / STATE / "lock").mkdir()
+    else:
+        (disk / STATE).rmdir()
+        (disk / STATE).touch()
+        assert b"FAIL  state folder " in counter.run(disk, "doctor").stdout
+    done = counter.run(disk, "enroll", "--once")
+    assert done.returncode == 74 and b"nothing but what mpagent made belongs there" in done.stderr
+    assert counter.peer.bodies == []
+
+
+def test_nothing_is_written_into_a_file_that_took_the_number_of_a_closed_output(
+    counter: Counter, tmp_path: Path
+) -> None:
+    """Started without standard output or error, the next files opened get their numbers."""
+    disk = counter.make_board(tmp_path / "b1")
+    silent = counter.run(disk, "enroll", "--once", prefix=("sh", "-c", 'exec "$@" >&- 2>&-', "sh"))
+    assert silent.returncode == 73, "nobody could read the result"
+    lost = counter.run(disk, "secret", "get", "disk", prefix=("sh", "-c", 'exec "$@" >&-', "sh"))
+    assert (lost.returncode, b"standard output is closed" in lost.stderr) == (73, True)
+    secret = counter.run(disk, "secret", "get", "disk").stdout
+    assert len(secret) == 32 and not [name for name, content in list_state(disk).items() if secret in content]
+    assert (disk / STATE / "lock").read_bytes().startswith(b"process ")
+
+
 def test_two_at_once_the_second_names_the_first(counter: Counter, tmp_path: Path) -> None:
     disk = counter.make_board(tmp_path / "b1")
     with open(disk / STATE / "lock", "w", encoding="ascii") as file:
@@ -353,7 +419,7 @@ def test_inspect_prints_what_went_over_the_line(counter: Counter, tmp_path: Path
     assert b"camera" in counter.run(disk, "inspect", str(message)).stdout
     message.write_bytes(b"\xff")
     assert counter.run(disk, "inspect", str(message)).returncode == 76
-    assert counter.run(disk, "inspect", str(tmp_path / "missing")).returncode == 74
+    assert counter.run(disk, "inspect", str(tmp_path / "missing")).returncode == 64
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

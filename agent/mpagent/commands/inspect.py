@@ -3,9 +3,15 @@
 import sys
 from argparse import ArgumentParser, Namespace
 
-from mpagent.errors import StorageBroke
+from mpwire.errors import Malformed, MpError, Retry
 
 ABOUT = "print a message in words"
+
+
+class NoMessage(MpError):
+    """The file holds something else, or a message somebody changed."""
+
+    exit_code, retry = 76, Retry.OPERATOR
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -15,25 +21,31 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Checks no signature, and says so. Raises Malformed for what is no message."""
+    """Checks no signature, and says so. Raises NoMessage."""
     from mpagent.output import put_json, put_line
     from mpwire.inspection import describe_message, inspect_message
 
-    raw = _read(arguments.file)
+    raw = _read(arguments)
+    try:
+        value, text = describe_message(raw), inspect_message(raw)
+    except Malformed as error:
+        raise NoMessage(f"{arguments.file} holds no message of this protocol: {error}") from error
     if arguments.json:
-        put_json(describe_message(raw))
+        put_json(value)
     else:
-        put_line(inspect_message(raw).rstrip("\n"))
+        put_line(text.rstrip("\n"))
     return 0
 
 
-def _read(name: str) -> bytes:
+def _read(arguments: Namespace) -> bytes:
+    """The file, or as much of it as no message has."""
     from mpwire.limits import MESSAGE_MAX_BYTES
 
     try:
-        if name == "-":
+        if arguments.file == "-":
             return sys.stdin.buffer.read(MESSAGE_MAX_BYTES + 1)
-        with open(name, "rb") as file:
+        with open(arguments.file, "rb") as file:
             return file.read(MESSAGE_MAX_BYTES + 1)
     except OSError as error:
-        raise StorageBroke(f"cannot read {name}: {error.strerror}") from error
+        parser: ArgumentParser = arguments.parser
+        parser.error(f"cannot read {arguments.file}: {error.strerror}")

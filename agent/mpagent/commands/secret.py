@@ -53,7 +53,7 @@ def _get(device: "Device", arguments: Namespace) -> None:
     from mpagent.output import put_bytes
     from mpwire.guard import guard
 
-    if not arguments.hex and sys.stdout.isatty():
+    if not arguments.hex and sys.stdout is not None and sys.stdout.isatty():
         arguments.parser.error("standard output is a terminal: a secret is not shown there; use --hex, or a pipe")
     guard()
     values = _unseal(device)
