@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -53,6 +54,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return STOPPED_BY_USER
+    except Exception as error:
+        return _report_bug(error)
+
+
+def _report_bug(error: Exception) -> int:
+    """Where it happened, and its kind: the text of a bug may hold anything, a secret too."""
+    traceback.print_tb(error.__traceback__)
+    print(f"mpserver: a bug in mpserver: {type(error).__name__} at the last line above; report it", file=sys.stderr)
+    return MpError.exit_code
 
 
 def make_parser() -> Parser:

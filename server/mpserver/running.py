@@ -4,9 +4,11 @@ import asyncio
 import errno
 import gc
 import logging
+import os
 import resource
 import signal
 import socket
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -148,8 +150,12 @@ async def _wait_until_up(address: Address, serving: "asyncio.Task[None]") -> Non
 def _announce(address: Address, ready_file: Path | None, log: Log) -> None:
     host = f"[{address.host}]" if ":" in address.host else address.host
     url = f"https://{host}:{address.port}"
-    print(f"listening on {url}", flush=True)
     log.say("listening", address=url)
+    try:
+        if sys.stdout is not None:
+            os.write(sys.stdout.fileno(), f"listening on {url}\n".encode())
+    except OSError as error:
+        log.say("output-lost", error=str(error.strerror))  # the log has the address, and boards wait
     if ready_file is None:
         return
     try:

@@ -14,6 +14,8 @@ from mpwire.errors import MpError
 
 USAGE: Final = 64
 """EX_USAGE."""
+UNREADABLE: Final = 74
+"""EX_IOERR."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -31,7 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MpError as error:
         print(f"mpsim: {error}", file=sys.stderr)
         return error.exit_code
-    print(json.dumps(answer) if options.json else _as_text(answer))
+    try:
+        print(json.dumps(answer) if options.json else _as_text(answer), flush=True)
+    except OSError as error:
+        print(f"mpsim: cannot write the output: {error.strerror}", file=sys.stderr)
+        return UNREADABLE
     return 0
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import requests
 
@@ -123,7 +124,7 @@ def set_up(folder: Path, quota: int = 4) -> Path:
 
 
 @contextmanager
-def running(folder: Path, state: Path) -> Iterator[Running]:
+def running(folder: Path, state: Path, output: int | BinaryIO = subprocess.DEVNULL) -> Iterator[Running]:
     """Starts it, waits until it answers, and ends it whatever the test did."""
     ready = folder / "ready"
     ready.unlink(missing_ok=True)
@@ -131,7 +132,7 @@ def running(folder: Path, state: Path) -> Iterator[Running]:
         process = subprocess.Popen(
             [sys.executable, "-m", "mpserver", "--dir", str(state), "run", "--port", "0", "--ready-file", str(ready)],
             env=ENVIRONMENT,
-            stdout=subprocess.DEVNULL,
+            stdout=output,
             stderr=log,
         )
     try:

@@ -295,7 +295,7 @@ def test_inspect_shows_a_certificate_and_refuses_garbage(desk: Desk) -> None:
     code, out, _ = desk.run("inspect", str(desk.state / "keys" / "grant.cose"))
     assert code == 0 and "grant" in out
     code, out, err = desk.run("inspect", str(desk.folder / "product.toml"))
-    assert (code, out) == (76, "") and err.startswith("mpserver: ")
+    assert (code, out) == (76, "") and err.startswith(f"mpserver: {desk.folder / 'product.toml'} holds no message")
 
 
 def test_no_private_key_and_no_wrapped_value_is_ever_printed(desk: Desk) -> None:

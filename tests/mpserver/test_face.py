@@ -181,6 +181,15 @@ def test_a_whole_enrollment_and_a_clean_stop(tmp_path: Path) -> None:
     assert run_tool("mpserver", "--dir", str(state), "ledger", "verify").returncode == 0
 
 
+def test_a_full_disk_under_standard_output_keeps_no_board_waiting(tmp_path: Path) -> None:
+    """The line that says where it listens is a courtesy; the log and the ready file say it too."""
+    with open("/dev/full", "wb") as full, running(tmp_path, set_up(tmp_path, quota=1), output=full) as server:
+        assert server.enroll("one")[0] == 0
+        assert server.stop() == 0
+        assert [line["event"] for line in server.log][:2] == ["listening", "output-lost"]
+        assert b"Traceback" not in (tmp_path / "server.log").read_bytes()
+
+
 def test_a_request_under_way_when_the_server_is_told_to_stop_is_answered(tmp_path: Path) -> None:
     with running(tmp_path, set_up(tmp_path)) as server:
         with server.connect() as line:

@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -177,20 +178,21 @@ def ledger_accept_gap(options: argparse.Namespace) -> Shown:
 
 def add_inspect(parser: argparse.ArgumentParser) -> None:
     """Options."""
-    parser.add_argument("file", type=Path)
+    parser.add_argument("file", type=Path, metavar="FILE", help='"-" is standard input')
     parser.set_defaults(run=inspect)
 
 
 def inspect(options: argparse.Namespace) -> Shown:
     """Any message or signed object; nothing is verified but the shape."""
     try:
-        with options.file.open("rb") as file:
+        with sys.stdin.buffer if str(options.file) == "-" else options.file.open("rb") as file:
             raw = file.read(MESSAGE_MAX_BYTES + 1)
     except OSError as error:
         raise Usage(f"cannot read {options.file}: {error.strerror}") from error
-    if len(raw) > MESSAGE_MAX_BYTES:
-        raise Malformed(f"{options.file} is longer than any message ({MESSAGE_MAX_BYTES} bytes)")
-    return Shown(describe_message(raw), inspect_message(raw))
+    try:
+        return Shown(describe_message(raw), inspect_message(raw))
+    except Malformed as error:
+        raise Malformed(f"{options.file} holds no message of this protocol: {error}") from error
 
 
 def _unit_row(
