@@ -4,7 +4,7 @@ Stands under every message, before any signature is checked, so a stranger's byt
 its own stack, never recurses, and takes no memory for a count that the bytes left could not fill.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import itemgetter
@@ -259,11 +259,13 @@ def _write(item: object, put: Sink, depth: int) -> None:
         put(_BYTES_HEADS[size] if size < 256 else _head(2, size))
         put(item)  # type: ignore[arg-type]
     elif kind is int:
-        put(_head(0, item) if item >= 0 else _head(1, ~item))  # type: ignore[operator,arg-type]
+        put(_int_key(item))
     elif kind is str:
         put(_text(item))  # type: ignore[arg-type]
     elif kind is dict:
         _write_map(item, put, depth + 1)  # type: ignore[arg-type]
+    elif kind is list or kind is tuple:
+        _write_array(item, put, depth + 1)  # type: ignore[arg-type]
     else:
         _write_rare(item, put, depth)
 
@@ -299,13 +301,17 @@ def _write_map(table: dict[object, object], put: Sink, depth: int) -> None:
         _write(value, put, depth)
 
 
+def _write_array(members: Sequence[object], put: Sink, depth: int) -> None:
+    _check_depth(depth)
+    put(_head(4, len(members)))
+    for member in members:
+        _write(member, put, depth)
+
+
 def _write_rare(item: object, put: Sink, depth: int) -> None:
-    """Arrays, tags, simple values, and enumerations, whose type is not int or str itself."""
-    if isinstance(item, list | tuple):
-        _check_depth(depth + 1)
-        put(_head(4, len(item)))
-        for member in item:
-            _write(member, put, depth + 1)
+    """Tags, simple values, and what is derived of a list, a tuple, int or str: named tuples, enumerations."""
+    if isinstance(item, tuple | list):
+        _write_array(item, put, depth + 1)
     elif item is None or isinstance(item, bool):
         put(b"\xf6" if item is None else b"\xf5" if item else b"\xf4")
     elif isinstance(item, Tag):

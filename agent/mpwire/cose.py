@@ -122,7 +122,17 @@ def write_sign1(
     unprotected: Mapping[int, object] | None = None,
 ) -> bytes:
     """A tagged COSE_Sign1; `sign` gets the whole Sig_structure. Its errors pass through, nothing is left behind."""
-    protected = encode(dict(protected_headers))
+    return sign_protected(encode(dict(protected_headers)), payload, external_aad, sign, unprotected)
+
+
+def sign_protected(
+    protected: bytes,
+    payload: bytes,
+    external_aad: bytes,
+    sign: Callable[[bytes], bytes],
+    unprotected: Mapping[int, object] | None = None,
+) -> bytes:
+    """`write_sign1` for protected headers that are spelled already."""
     signature = sign(sig_structure(protected, external_aad, payload))
     return join_sign1(protected, unprotected or {}, payload, signature)
 

@@ -5,11 +5,12 @@ Pure: roots, epoch and time come as arguments, and nothing is remembered here.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 from mpwire import labels, limits, p256, registry
 from mpwire.codec import encode
-from mpwire.cose import Sign1, read_sign1, thumbprint, verify_es256, write_sign1
+from mpwire.cose import Sign1, read_sign1, sign_protected, thumbprint, verify_es256
 from mpwire.errors import Malformed, Unauthentic
 from mpwire.messages.issuer import (
     HEAD,
@@ -22,6 +23,8 @@ from mpwire.messages.issuer import (
 
 ES256_ONLY: Final = frozenset({registry.ALG_ES256})
 CERTIFICATE_MAX_BYTES: Final = 2_048
+PROTECTED_KEPT: Final = 16
+"""Protected headers kept, at most 8 KiB each: one for each kind of thing that is signed, and those before a renewal."""
 ROOTS_MAX: Final = 8
 """Roots a device believes at most: two in the image and a few rotations."""
 
@@ -185,6 +188,12 @@ def write_signed(
     trust_update: bytes | None = None,
 ) -> bytes:
     """A Grant or a head: the payload under the role key whose chain is given."""
+    return sign_protected(_protect(typ, tuple(chain), trust_update), payload, aad, sign)
+
+
+@lru_cache(maxsize=PROTECTED_KEPT)
+def _protect(typ: str, chain: tuple[bytes, ...], trust_update: bytes | None) -> bytes:
+    """The protected header: the same for all that a key signs."""
     headers: dict[int, object] = {
         registry.HEADER_ALG: registry.ALG_ES256,
         registry.HEADER_TYP: typ,
@@ -192,4 +201,4 @@ def write_signed(
     }
     if trust_update is not None:
         headers[registry.HEADER_TRUST_UPDATE] = trust_update
-    return write_sign1(headers, payload, aad, sign)
+    return encode(headers)

@@ -5,6 +5,7 @@ what is made here in tests/mpserver.
 """
 
 import datetime
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -16,6 +17,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from mpserver.certificates import key_identifier, leaf_usage
 from mpwire.p256 import write_spki
 
+MOMENTS_KEPT: Final = 16
+"""The end that all share, and the seconds that orders of a batch or two were made in."""
 _ECDSA: Final = ec.ECDSA(SHA256())
 _ALGORITHM: Final = bytes.fromhex("300a06082a8648ce3d040302")
 """AlgorithmIdentifier of ecdsa-with-SHA256 (RFC 5758 section 3.2): without parameters."""
@@ -92,6 +95,7 @@ def _integer(value: int) -> bytes:
     return _der(_INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "big"))
 
 
+@lru_cache(maxsize=MOMENTS_KEPT)
 def _moment(seconds: int) -> bytes:
     """UTCTime through 2049, GeneralizedTime from 2050 (RFC 5280 section 4.1.2.5)."""
     moment = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=seconds)
