@@ -15,7 +15,6 @@ from mpwire import p256
 from mpwire.errors import Unauthentic
 from mpwire.secret import Secret
 
-ENC_BYTES: Final = p256.POINT_BYTES
 TAG_BYTES: Final = 16
 
 _KEM_SUITE: Final = b"KEM\x00\x10"

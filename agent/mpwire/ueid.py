@@ -5,9 +5,6 @@ import hashlib
 from mpwire import labels
 from mpwire.codec import encode
 
-UEID_BYTES = 33
-"""One type octet and a SHA-256."""
-
 
 def make_ueid(kind: str, family: str, hardware_id: bytes) -> bytes:
     """0x01 || SHA-256(CBOR["mpagent/ueid/1", attester kind, SoC family, hardware id]) (docs/wire.md section 6)."""

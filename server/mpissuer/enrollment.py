@@ -72,7 +72,6 @@ def weigh_proof(raw: bytes, digest: bytes, issuer: Issuer) -> GrantOrder:
         nonce=claims.nonce,
         proof_digest=digest,
         evidence_hash=hashlib.sha256(heard.proof.evidence).digest(),
-        run_id=heard.hello.run_id,
     )
 
 

@@ -67,7 +67,6 @@ class Appraisal:
 
     heard: Heard
     claims: Claims
-    endorsed: Endorsed
     certificate_keys: Mapping[str, bytes]
     grade: str
 
@@ -88,7 +87,7 @@ def appraise(raw: bytes, authority: Authority, catalogue: Catalogue, now: int) -
     )  # 3.29
     check_not_expired(heard.challenge, now)  # 3.30
     grade = check_policy(heard.product, claims, endorsed, authority.realm)  # 3.31 to 3.36
-    return Appraisal(heard, claims, endorsed, certificate_keys, grade)
+    return Appraisal(heard, claims, certificate_keys, grade)
 
 
 def take_apart(raw: bytes, authority: Authority, catalogue: Catalogue, now: int) -> Heard:

@@ -24,7 +24,6 @@ class GrantOrder:
     nonce: bytes
     proof_digest: bytes
     evidence_hash: bytes
-    run_id: bytes
 
 
 @dataclass(frozen=True, slots=True)

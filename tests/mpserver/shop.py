@@ -98,7 +98,6 @@ class Shop:
             "nonce": os.urandom(60),
             "proof_digest": os.urandom(32),
             "evidence_hash": os.urandom(32),
-            "run_id": os.urandom(8),
         }
         return GrantOrder(**{**fields, **changes})
 

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 from mpwire import registry
 from mpwire.keys import PublicKey
+from mpwire.limits import ISSUER_CHAIN_MAX
 from mpwire.messages.plain import HASH, NAME
 from mpwire.shape import Field, Integer, ListOf, MapOf, Octets, OneOf, Row
 
 REALM = OneOf("lab", "production")
 ROLES = ("grant", "head", "bundle", "job", "trust", "tls", "ca")
-ISSUER_CHAIN = ListOf(Octets(1, 2_048), 2, 1)
+ISSUER_CHAIN = ListOf(Octets(1, 2_048), ISSUER_CHAIN_MAX, 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from mpwire.shape import Field, Integer, ListOf, MapOf, Octets, OneOf, Row, Tabl
 NAME = Text(limits.NAME_MAX_BYTES)
 HASH = Octets(32)
 UEID = Octets(33)
+"""One type octet and a SHA-256 (ueid.py)."""
 CERTIFICATE = Octets(1, 4_096)
 CLAIM = Integer(100_000, -100_000)
 
