@@ -1,9 +1,11 @@
 """The machine's own parts of one enrollment on the server, each by the library that does it best here, without us.
 
-    python parts.py STATE CHIP BATCH     STATE is a fresh issuer; prints one JSON object, microseconds a part
+    python parts.py STATE CHIP BATCH apart|in-turn     STATE is a fresh issuer; prints one JSON object, us a part
 
-Their sum is what the machine would allow if our own code cost nothing. The handshake is not here: it is measured with
-the same listener and load as the server itself.
+Their sum is what the machine would allow if our own code cost nothing. `apart`: the best of hot loops, one part after
+the other. `in-turn`: the parts of one enrollment, then of the next, as a server meets them, with caches that another
+part just used; whoever calls keeps the same crowd of clients on the machine. The handshake is not here: it is measured
+with the same listener and load as the server itself.
 """
 
 import datetime
@@ -13,17 +15,20 @@ import os
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from time import process_time
+from typing import Any, Final, TypeAlias
 
 import cbor2
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from exchange import Exchange, Maker
 from figures import cost_of
@@ -40,21 +45,51 @@ POINTS: Final = 3
 """Public keys never seen before: device sign, device KEM, certificate slot."""
 SIGNS_ALONE: Final = 1
 """The Grant. The certificate's signature is inside its part; the head's is shared by a batch."""
-ENROLLMENTS: Final = 256
+ENROLLMENTS: Final = 512
+Act: TypeAlias = Callable[[], object]
 
 
-def measure(state_folder: Path, chip: Path, batch: int) -> dict[str, float]:
-    """Microseconds of CPU one enrollment, by part."""
-    messages, statements = live(state_folder, chip, batch)
-    found = {
-        f"{VERIFIES} P-256 verifies": VERIFIES * _cost_of_verify() + POINTS * _cost_of_point(),
-        f"P-256 signs (grant, 2 heads a batch of {batch})": (SIGNS_ALONE + 2 / batch) * _cost_of_sign(),
-        "HPKE seal": _cost_of_hpke(),
-        "device certificate": _cost_of_certificate(),
-        "six codecs": _cost_of_codecs(messages),
-        f"ledger, commits of {batch}": _cost_of_ledger(state_folder, statements),
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one enrollment takes of it: `act`, `times` over."""
+
+    act: Act
+    times: float = 1.0
+
+
+def list_parts(folder: Path, chip: Path, batch: int) -> dict[str, Part]:
+    """In the order a server meets them."""
+    messages, statements = live(folder, chip, batch)
+    return {
+        f"{VERIFIES} P-256 verifies": Part(_verify()),
+        "six codecs": Part(_codecs(messages)),
+        "device certificate": Part(_certificate()),
+        "HPKE seal": Part(_hpke()),
+        f"P-256 signs (grant, 2 heads a batch of {batch})": Part(_sign(), SIGNS_ALONE + 2 / batch),
+        f"ledger, commits of {batch}": Part(_ledger(folder, statements)),
     }
+
+
+def measure_apart(parts: dict[str, Part]) -> dict[str, float]:
+    """Microseconds of CPU one enrollment, by part, each in a loop of its own."""
+    ledger = next(reversed(parts))
+    found = {name: cost_of(one.act) * one.times for name, one in parts.items() if name != ledger}
+    start = process_time()
+    for _ in range(ENROLLMENTS):
+        parts[ledger].act()
+    found[ledger] = (process_time() - start) / ENROLLMENTS
     return {name: seconds * 1e6 for name, seconds in found.items()}
+
+
+def measure_in_turn(parts: dict[str, Part]) -> dict[str, float]:
+    """As `measure_apart`, but every part once for each enrollment."""
+    spent = dict.fromkeys(parts, 0.0)
+    for _ in range(ENROLLMENTS):
+        for name, one in parts.items():
+            start = process_time()
+            one.act()
+            spent[name] += process_time() - start
+    return {name: seconds / ENROLLMENTS * parts[name].times * 1e6 for name, seconds in spent.items()}
 
 
 def live(folder: Path, chip: Path, batch: int) -> tuple[list[bytes], list[tuple[str, Any]]]:
@@ -134,17 +169,22 @@ class Tape:
         self._connection.close()
 
 
-def _cost_of_ledger(folder: Path, statements: list[tuple[str, Any]]) -> float:
-    """The same statements again, on the same disk, from the ledger as it was before; commits are real."""
+def _ledger(folder: Path, statements: list[tuple[str, Any]]) -> Act:
+    """The same statements again, on the same disk, from the ledger as it was before; commits are real.
+
+    Each call runs the next 1/ENROLLMENTS of them, and ENROLLMENTS calls are all there are.
+    """
     connection = _take_back(folder)
-    start = time.process_time()
-    for sql, parameters in statements:
-        cursor = connection.execute(sql, parameters)
-        if sql.startswith("SELECT"):
-            cursor.fetchall()
-    spent = time.process_time() - start
-    connection.close()
-    return spent / ENROLLMENTS
+    bounds = [len(statements) * number // ENROLLMENTS for number in range(ENROLLMENTS + 1)]
+    slices = iter([statements[first:end] for first, end in pairwise(bounds)])
+
+    def run() -> None:
+        for sql, parameters in next(slices):
+            cursor = connection.execute(sql, parameters)
+            if sql.startswith("SELECT"):
+                cursor.fetchall()
+
+    return run
 
 
 def _take_back(folder: Path) -> sqlite3.Connection:
@@ -161,30 +201,33 @@ def _take_back(folder: Path) -> sqlite3.Connection:
     return connection
 
 
-def _cost_of_verify() -> float:
+def _verify() -> Act:
+    """With the points that are new with every board."""
     key, message = ec.generate_private_key(ec.SECP256R1()), os.urandom(900)
     signature, public, algorithm = key.sign(message, ec.ECDSA(SHA256())), key.public_key(), ec.ECDSA(SHA256())
-    return cost_of(lambda: public.verify(signature, message, algorithm))
+    point = public.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+
+    def run() -> None:
+        for _ in range(POINTS):
+            ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+        for _ in range(VERIFIES):
+            public.verify(signature, message, algorithm)
+
+    return run
 
 
-def _cost_of_point() -> float:
-    numbers = ec.generate_private_key(ec.SECP256R1()).public_key().public_numbers()
-    point = b"\x04" + numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big")
-    return cost_of(lambda: ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point))
-
-
-def _cost_of_sign() -> float:
+def _sign() -> Act:
     key, message, algorithm = ec.generate_private_key(ec.SECP256R1()), os.urandom(1_800), ec.ECDSA(SHA256())
-    return cost_of(lambda: key.sign(message, algorithm))
+    return lambda: key.sign(message, algorithm)
 
 
-def _cost_of_hpke() -> float:
+def _hpke() -> Act:
     suite, public = Suite(KEM.P256, KDF.HKDF_SHA256, AEAD.AES_256_GCM), ec.generate_private_key(ec.SECP256R1())
     point, plain, info = public.public_key(), os.urandom(1_000), os.urandom(300)
-    return cost_of(lambda: suite.encrypt(plain, point, info))
+    return lambda: suite.encrypt(plain, point, info)
 
 
-def _cost_of_certificate() -> float:
+def _certificate() -> Act:
     issuer_key, device = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1()).public_key()
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "device CA")])
     authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
@@ -209,10 +252,10 @@ def _cost_of_certificate() -> float:
             .sign(issuer_key, SHA256())
         )
 
-    return cost_of(make)
+    return make
 
 
-def _cost_of_codecs(messages: list[bytes]) -> float:
+def _codecs(messages: list[bytes]) -> Act:
     """Read what a device says and write what an issuer says, by cbor2; envelopes nested in one message included."""
     hello, challenge, proof, grant, receipt, closed = messages
     outer = cbor2.loads(cbor2.loads(proof)[2]).value
@@ -220,7 +263,7 @@ def _cost_of_codecs(messages: list[bytes]) -> float:
     heard = [hello, proof, challenge, hello, cbor2.loads(proof)[2], outer[0], outer[2], inner[0], inner[2], receipt]
     heard += [cbor2.loads(receipt).value[0], cbor2.loads(receipt).value[2]]
     said = [cbor2.loads(one) for one in (challenge, grant, cbor2.loads(grant).value[2], closed)]
-    return cost_of(lambda: ([cbor2.loads(one) for one in heard], [cbor2.dumps(one) for one in said]))
+    return lambda: ([cbor2.loads(one) for one in heard], [cbor2.dumps(one) for one in said])
 
 
 @contextmanager
@@ -240,6 +283,17 @@ def busy_neighbour() -> Iterator[None]:
         neighbour.wait()
 
 
+def main() -> None:
+    """Measure one of the two ways."""
+    state, chip, batch, way = sys.argv[1:]
+    parts = list_parts(Path(state), Path(chip), int(batch))
+    if way == "in-turn":
+        found = measure_in_turn(parts)
+    else:
+        with busy_neighbour():
+            found = measure_apart(parts)
+    print(json.dumps(found))
+
+
 if __name__ == "__main__":
-    with busy_neighbour():
-        print(json.dumps(measure(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))))
+    main()
