@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mpagent.record import Stage
 from mpissuer.errors import NotNow
 from mpserver.keystore import LAST_HEAD, Keystore
 from mpserver.store.database import open_database
@@ -204,6 +205,26 @@ def test_new_proof_of_one_unit_gets_the_same_values(factory: Factory, oem: Oem) 
 
     assert oem.secrets() == values and oem.count("slot_values") == 3
     assert oem.granted() == 1 and oem.count("grants") == 4
+
+
+def test_value_of_one_board_reaches_no_other(factory: Factory, oem: Oem) -> None:
+    """T-234 Doubling: an insider puts one board's stored value in the place of another's."""
+    good, other = factory.board(), factory.board()
+    good.enroll()
+    said = prove(other)
+    oem.hear(said)
+    assert len(set(oem.secrets())) == 3  # a random value each, and the static one that all boards share
+    place = "WHERE slot = 'cloud' AND ueid = (SELECT ueid FROM units ORDER BY rowid DESC LIMIT 1)"
+    values = [row[0] for row in oem.rows("SELECT hex(wrapped) FROM slot_values WHERE slot = 'cloud' ORDER BY rowid")]
+    change(oem, f"UPDATE slot_values SET wrapped = x'{values[0]}' {place}")
+    before = oem.state()
+
+    oem.hear(begin_anew(other, said, hello_of(said)))
+
+    assert "does not open under the job's key" in oem.log[-1]
+    assert oem.state() == before
+    change(oem, f"UPDATE slot_values SET wrapped = x'{values[1]}' {place}")
+    assert other.enroll().stage is Stage.DONE
 
 
 def test_scrapped_unit_gets_nothing(factory: Factory, oem: Oem, refuses: Refuses) -> None:
