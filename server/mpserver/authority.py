@@ -49,6 +49,7 @@ class FileAuthority:
     def __init__(self, store: Keystore, realm: str, clock: Clock) -> None:
         self.realm, self._store, self._clock = realm, store, clock
         root_key = store.load_key(ROOT)
+        store.check_directories()
         self._root = SoftKey(root_key)
         self.root_certificate = read_certificate(store.path / f"{ROOT}.crt", store.read_public(f"{ROOT}.crt"))
         self._roles = {role: self._load_role(role) for role in ROLES}
@@ -174,7 +175,7 @@ def read_certificate(path: Path, pem: bytes) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(pem)
     except ValueError as error:
-        raise StoreDamaged(f"{path} is not a PEM certificate: {error}") from error
+        raise StoreDamaged(f"{path} is not a PEM certificate; restore the keystore") from error
 
 
 def read_role_certificate(path: Path, raw: bytes) -> IssuerCertificate:

@@ -61,10 +61,20 @@ class Keystore:
         try:
             key = load_pem_private_key(read_private(path), password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise StoreDamaged(f"{path} is not an unencrypted PKCS#8 key: {error}") from error
+            raise StoreDamaged(f"{path} is not an unencrypted PKCS#8 key; restore the keystore") from error
         if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
             raise StoreDamaged(f"{path} is not a P-256 key")
         return key
+
+    def check_directories(self) -> None:
+        """Who may write here may put another key in. Raises StoreDamaged, SetUp, StateBroke."""
+        for one in (self.path, self._jobs):
+            try:
+                _check_closed(one, one.stat().st_mode)
+            except FileNotFoundError:
+                raise SetUp(f"{one} is missing: run `mpserver init` first, or restore the keystore") from None
+            except OSError as error:
+                raise StateBroke(f"cannot read {one}: {error.strerror}") from error
 
     def key_file(self, name: str) -> Path:
         """For what reads PEM itself (the TLS listener)."""
@@ -147,9 +157,15 @@ def read_private(path: Path) -> bytes:
         raise SetUp(f"{path} is missing: run `mpserver init` first, or restore the keystore") from None
     except OSError as error:
         raise StateBroke(f"cannot read {path}: {error.strerror}") from error
-    if stat.S_IMODE(mode) & 0o077:
-        raise StoreDamaged(f"{path} is open to others (mode {stat.S_IMODE(mode):o}): find out who read it")
+    _check_closed(path, mode)
     return body
+
+
+def _check_closed(path: Path, mode: int) -> None:
+    if stat.S_IMODE(mode) & 0o077:
+        raise StoreDamaged(
+            f"{path} is open to others (mode {stat.S_IMODE(mode):o}): find out who read it, then chmod go= {path}"
+        )
 
 
 def write_file(path: Path, body: bytes, *, replace: bool = False) -> None:

@@ -20,6 +20,8 @@ class Shown:
 
 def write_shown(shown: Shown, as_json: bool) -> None:
     """To standard output, whole or not at all. Raises StateBroke: a result nobody could read is a failure."""
+    if sys.stdout is None:
+        raise StateBroke("cannot write the output: standard output is closed")
     text = json.dumps(shown.value, ensure_ascii=False) if as_json else shown.text or _as_text(shown.value)
     try:
         sys.stdout.write(text.rstrip("\n") + "\n")

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -283,6 +285,41 @@ def test_doctor_names_what_a_person_has_to_do(desk: Desk) -> None:
     path.unlink()
     code, out, _ = desk.run("doctor")
     assert code == 77 and "FAIL job-key: job j1 has lost its key" in out
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("UPDATE jobs SET quota = 400", "job j1: product or quota (400)"),
+        ("UPDATE jobs SET quota = 4.5", "job j1: product or quota (4.5)"),
+        ("UPDATE jobs SET product = 'other'", "job j1: product or quota"),
+        ("UPDATE jobs SET state = 'draft'", "job j1 is draft"),
+        ("UPDATE jobs SET state = 'ended'", "job j1 is ended"),
+        ("UPDATE attester_keys SET origin = 'silicon'", "is not registered as the ledger says"),
+        ("UPDATE attester_keys SET use = 'test'", "is not registered as the ledger says"),
+        ("UPDATE products SET digest = zeroblob(32)", "product gateway version 1 is not the one"),
+        ("UPDATE jobs SET state = 'exhausted'", ""),
+    ],
+)
+def test_ledger_verify_holds_what_the_oem_decided_against_the_tree(desk: Desk, statement: str, said: str) -> None:
+    """T-235 Over-production: a quota raised in the file with an editor has no entry."""
+    for words in (["product", "add", "product.toml"], ["key", "import", "key.json"]):
+        desk.read(*words[:2], str(desk.folder / words[2]))
+    desk.read("job", "create", "j1", "--product", "gateway", "--quota", "4")
+    desk.read("job", "approve", "j1")
+    with closing(sqlite3.connect(desk.state / "ledger.db")) as ledger:
+        ledger.execute(statement)
+        ledger.commit()
+
+    code, _, err = desk.run("ledger", "verify")
+
+    assert code == (65 if said else 0) and said in err, err
+
+
+def test_a_lost_last_head_says_what_to_restore(desk: Desk) -> None:
+    (desk.state / "keys/last-head").unlink()
+    code, _, err = desk.run("ledger", "verify")
+    assert code == 65 and "last-head is gone: restore it" in err
 
 
 def test_an_unknown_board_is_no_traceback(desk: Desk) -> None:

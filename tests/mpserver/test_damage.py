@@ -5,11 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from mpissuer.booking import digest_of_object
 from mpissuer.errors import NotNow
 from mpserver.cli import main
 from mpserver.errors import StoreDamaged
+from mpserver.store.books import SqlBooks
 from mpserver.store.lasthead import RECORD_BYTES, LastHead
-from tests.mpserver.shop import Shop, answer_of
+from mpserver.store.sequencer import Work
+from mpwire.messages.issuer import ENTRY, Entry
+from tests.mpserver.shop import JOB, NOW, Shop, answer_of
 
 
 def _fill(shop: Shop) -> None:
@@ -17,6 +21,20 @@ def _fill(shop: Shop) -> None:
     for one in (first, second):
         shop.grant(one)
         shop.close_units(one)
+
+
+def _decide(shop: Shop) -> None:
+    """What the OEM's commands enter beside the rows that `make_shop` wrote."""
+    (quota,) = shop.raw.execute("SELECT quota FROM jobs").fetchone()
+    (product,) = shop.raw.execute("SELECT digest FROM products").fetchone()
+    job = [digest_of_object("draft", JOB, "camera", quota), digest_of_object("open", JOB)]
+    entries = [Entry("product", NOW, "camera", product), *(Entry("job", NOW, JOB, one) for one in job)]
+
+    def act(books: SqlBooks) -> None:
+        for one in entries:
+            books.append(ENTRY.encode(one))
+
+    assert shop.settle([Work(act)]) == [b""]
 
 
 def _checkpoint(shop: Shop) -> None:
@@ -127,7 +145,7 @@ DAMAGES: dict[str, tuple[str, str]] = {
     "the last entries were removed": ("DELETE FROM entries WHERE idx >= 2", "entry 2 is missing"),
     "a tree node was changed": ("UPDATE nodes SET hash = zeroblob(32) WHERE place = 2", "entry 1 "),
     "a tree node was removed": ("DELETE FROM nodes WHERE place = 0", "entry 0 "),
-    "the last head was removed": ("DELETE FROM heads WHERE size = 4", "entry 3 is under no signed head"),
+    "the last head was removed": ("DELETE FROM heads WHERE size = 7", "entry 4 is under no signed head"),
     "a head is not signed": (
         "UPDATE heads SET signed = CAST(substr(signed, 1, length(signed) - 1) || x'00' AS BLOB)",
         "head over",
@@ -146,6 +164,7 @@ DAMAGES: dict[str, tuple[str, str]] = {
 @pytest.mark.parametrize("name", DAMAGES)
 def test_ledger_verify_finds(name: str, shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     _fill(shop)
+    _decide(shop)
     assert main(["--dir", str(shop.folder), "ledger", "verify"]) == 0
     statement, place = DAMAGES[name]
     shop.raw.execute("PRAGMA foreign_keys = OFF")

@@ -48,6 +48,13 @@ def test_a_key_that_others_could_read_stops_the_server(shop: Shop, name: str) ->
         _open(shop)
 
 
+@pytest.mark.parametrize("name", [".", "jobs"])
+def test_a_keystore_that_others_could_write_into_stops_the_server(shop: Shop, name: str) -> None:
+    (shop.folder / "keys" / name).chmod(0o770)
+    with pytest.raises(StoreDamaged, match=r"open to others \(mode 770\).* chmod go="):
+        _open(shop)
+
+
 @pytest.mark.parametrize("name", ["root.pem", "head.pem", "head.cose", "ca.crt", "symmetric.key"])
 def test_a_broken_key_file_is_named_and_not_replaced(shop: Shop, name: str) -> None:
     path = shop.folder / "keys" / name

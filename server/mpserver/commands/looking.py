@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mpserver.errors import NeedsPerson, StateBroke, Usage
+from mpserver.errors import NeedsPerson, StateBroke, StoreDamaged, Usage
 from mpserver.keystore import Keystore
 from mpserver.output import Shown
 from mpserver.roots import read_root_points
@@ -17,7 +17,8 @@ from mpserver.state import Places, open_ledger
 from mpserver.store.audit import ENTRY_MAX_BYTES, verify_ledger
 from mpserver.store.books import find_unit
 from mpserver.store.database import explained, read_fact
-from mpserver.store.lasthead import LastHeadFile
+from mpserver.store.decisions import check_decisions
+from mpserver.store.lasthead import LastHead, LastHeadFile
 from mpwire.cose import read_sign1
 from mpwire.errors import Malformed
 from mpwire.inspection import describe_message, inspect_message
@@ -122,9 +123,10 @@ def ledger_verify(options: argparse.Namespace) -> Shown:
     places = Places(options.dir)
     with _reading(options.dir) as reading:
         realm = read_fact(reading, "realm")
-        last = LastHeadFile(places.last_head).read()
+        last = _read_last_head(places)
         reading.execute("BEGIN")  # one moment of a ledger that a server may be writing
         found = verify_ledger(reading, read_root_points(Keystore(places.keys)), realm, last)
+        check_decisions(reading, found.decided)
     value = {
         "verified": True,
         "entries": found.entries,
@@ -141,6 +143,13 @@ def ledger_verify(options: argparse.Namespace) -> Shown:
         f" {found.jobs} jobs and their quotas"
     )
     return Shown(value, text)
+
+
+def _read_last_head(places: Places) -> LastHead:
+    try:
+        return LastHeadFile(places.last_head).read()
+    except FileNotFoundError:
+        raise StoreDamaged(f"{places.last_head} is gone: restore it from its newest copy") from None
 
 
 def ledger_show(options: argparse.Namespace) -> Shown:

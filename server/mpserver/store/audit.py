@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from mpserver.errors import StoreDamaged
 from mpserver.store.database import Connection
+from mpserver.store.decisions import KINDS
 from mpserver.store.lasthead import LastHead
 from mpserver.store.tree import place_of
 from mpwire.errors import MpError
@@ -34,6 +35,8 @@ class Findings:
     grants: int
     jobs: int
     root: bytes
+    decided: frozenset[tuple[str, bytes]]
+    """Kind and digest of every entry about a product, a key or a job."""
 
 
 @dataclass(slots=True)
@@ -54,7 +57,8 @@ def verify_ledger(connection: Connection, roots: tuple[bytes, ...], realm: str, 
     units, closed = _check_units(connection, roots, realm)
     _check_grants(connection, walk)
     jobs = _check_jobs(connection)
-    return Findings(walk.edge.size, walk.heads, units, closed, walk.grants, jobs, walk.edge.root())
+    decided = frozenset(one for one in walk.bodies if one[0] in KINDS)
+    return Findings(walk.edge.size, walk.heads, units, closed, walk.grants, jobs, walk.edge.root(), decided)
 
 
 def _walk_entries(connection: Connection, roots: tuple[bytes, ...], realm: str) -> _Walk:

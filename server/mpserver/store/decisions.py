@@ -1,0 +1,46 @@
+"""What the OEM decided, as the rows say it, against what the tree says: a quota, a key's origin, a job's state.
+
+The row is what the server follows, the entry is what stands under a signed head. Both are written in one transaction.
+"""
+
+from collections.abc import Set
+
+from mpissuer.booking import digest_of_object
+from mpserver.errors import StoreDamaged
+from mpserver.store.database import Connection
+
+KINDS = ("product", "key", "job")
+Decided = Set[tuple[str, bytes]]
+"""Kind and digest of the entries of these kinds."""
+
+
+def check_decisions(connection: Connection, decided: Decided) -> None:
+    """Raises StoreDamaged naming the first product, key or job whose row is not what was entered."""
+    for name, version, digest in connection.execute("SELECT name, version, digest FROM products"):
+        if ("product", digest) not in decided:
+            raise StoreDamaged(f"product {name} version {version} is not the one in the ledger")
+    for key_id, *row in connection.execute(
+        "SELECT key_id, kind, public_key, origin, mp_use, part, use FROM attester_keys"
+    ):
+        if not _holds(decided, "key", "key", key_id, *row):
+            raise StoreDamaged(f"key {key_id.hex()} is not registered as the ledger says")
+    for name, product, quota, state in connection.execute("SELECT name, product, quota, state FROM jobs"):
+        if not _holds(decided, "job", "draft", name, product, quota):
+            raise StoreDamaged(f"job {name}: product or quota ({quota}) is not the one in the ledger")
+        if state not in _find_states(decided, name):
+            raise StoreDamaged(f"job {name} is {state}, which the ledger does not say")
+
+
+def _find_states(decided: Decided, name: str) -> tuple[str, ...]:
+    """`exhausted` is no decision: the last board brings it about."""
+    if _holds(decided, "job", "ended", name):
+        return ("ended",)
+    return ("open", "exhausted") if _holds(decided, "job", "open", name) else ("draft",)
+
+
+def _holds(decided: Decided, kind: str, *parts: object) -> bool:
+    """A value that no entry can hold, like a fraction, is in none."""
+    try:
+        return (kind, digest_of_object(*parts)) in decided
+    except (TypeError, ValueError):
+        return False
