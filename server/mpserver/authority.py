@@ -40,6 +40,7 @@ DEFAULT_NAMES: Final = ("localhost", "127.0.0.1")
 class _Role:
     key: SoftKey
     chain: tuple[bytes, ...]
+    not_before: int
     not_after: int
 
 
@@ -61,12 +62,18 @@ class FileAuthority:
         renew_tls(store, self.root_certificate, clock.now())
 
     def chain(self, role: str) -> tuple[bytes, ...]:
-        """Leaf first; empty for trust updates, which the root signs. NotNow once the certificate has ended."""
+        """Leaf first; empty for trust updates, which the root signs. NotNow outside the certificate's life.
+
+        What a clock that runs behind would sign is refused by every device, and stored: the board could not go on.
+        """
         if role == TRUST_ROLE:
             return ()
         found = self._roles[role]
-        if found.not_after < self._clock.now():
+        now = self._clock.now()
+        if found.not_after < now:
             raise NotNow("issuer-certificate", detail=f"the {role} certificate has ended; a restart renews it")
+        if now < found.not_before:
+            raise NotNow("issuer-certificate", detail=f"the {role} certificate begins in the future: set the clock")
         return found.chain
 
     def public_key(self, role: str) -> bytes:
@@ -98,10 +105,11 @@ class FileAuthority:
         """An IDevID by the device CA."""
         return self._ca.certify(point, subject, ueid, self._clock.now(), not_after)
 
-    def ends(self) -> dict[str, int]:
-        """When each certificate that ends does so, seconds since 1970, for `doctor`."""
+    def lives(self) -> dict[str, tuple[int, int]]:
+        """From when to when each certificate that ends is good, seconds since 1970, for `doctor`."""
         tls = read_certificate(self._store.path / "tls.crt", self._store.read_public("tls.crt"))
-        return {**{role: one.not_after for role, one in self._roles.items()}, TLS: _end_of(tls)}
+        roles = {role: (one.not_before, one.not_after) for role, one in self._roles.items()}
+        return {**roles, TLS: (int(tls.not_valid_before_utc.timestamp()), _end_of(tls))}
 
     def _key(self, role: str) -> SoftKey:
         return self._root if role == TRUST_ROLE else self._roles[role].key
@@ -119,7 +127,7 @@ class FileAuthority:
             raw = certificates.make_role_certificate(self._root, role, self.realm, key.public_key(), now)
             self._store.write_public(name, raw)
             found = read_role_certificate(self._store.path / name, raw)
-        return _Role(key, (raw,), found.not_after)
+        return _Role(key, (raw,), found.not_before, found.not_after)
 
     def _job_cipher(self, job: str) -> AESGCM:
         """Looks at the file each time, so that a key destroyed by another process is gone here too."""

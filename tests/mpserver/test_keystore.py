@@ -94,6 +94,17 @@ def test_an_ended_role_certificate_signs_nothing(shop: Shop) -> None:
     assert isinstance(outcome, NotNow) and shop.count("units") == 0
 
 
+def test_a_clock_that_runs_behind_counts_no_board(shop: Shop) -> None:
+    """Devices refuse what is signed before its key's life; stored, it would be said to that board again for ever."""
+    order = shop.order()
+    shop.authority._clock.seconds = NOW - 1  # type: ignore[attr-defined]  # a SetClock
+    (outcome,) = shop.grant(order)
+    assert isinstance(outcome, NotNow) and "set the clock" in outcome.detail
+    assert shop.count("units") == shop.count("grants") == shop.count("entries") == shop.granted() == 0
+    shop.authority._clock.seconds = NOW  # type: ignore[attr-defined]
+    assert isinstance(shop.grant(order)[0], bytes) and shop.granted() == 1
+
+
 def test_a_head_signed_by_the_grant_key_is_no_head(shop: Shop) -> None:
     """Roles: a stolen grant key cannot write history."""
     authority, trust = shop.authority, Trust("lab", (shop.authority.public_key("trust"),), 0, NOW)

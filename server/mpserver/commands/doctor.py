@@ -85,8 +85,13 @@ def _check_head(state: State) -> Iterator[Line]:
 
 
 def _check_certificates(state: State) -> Iterator[Line]:
-    for name, end in state.authority.ends().items():
-        days = (end - state.clock.now()) // DAY_S
+    now = state.clock.now()
+    for name, (begin, end) in state.authority.lives().items():
+        days = (end - now) // DAY_S
+        if now < begin:
+            then = "set the clock; if it is right now, it was wrong when this was made: restore keys/ from the backup"
+            yield Line(f"certificate-{name}", False, "begins in the future, so nothing is granted", then)
+            continue
         then = "" if days > 0 else "restart the server: it renews its certificates"
         yield Line(f"certificate-{name}", days > 0, f"{days} days left", then)
 
