@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -351,6 +352,29 @@ def test_the_completion_knows_every_command(desk: Desk) -> None:
     for path in ('"job create"', '"ledger verify"', '"product anchors"', '"device show"'):
         assert path in out
     assert "--quota" in out and "--realm" in out
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("job cr", "create"),
+        ("--dir oem job cr", "create"),
+        ("--dir job job cr", "create"),
+        ("job create lot --q", "--quota"),
+        ("run --port 80 --h", "--help --host"),
+        ("init --realm lab --n", "--name"),
+        ("--dir ", ""),
+        ("product add ", ""),
+        ("product ", "--help add show anchors"),
+    ],
+)
+def test_the_completion_offers_what_may_follow(desk: Desk, typed: str, offered: str) -> None:
+    """Nothing offered leaves the shell's own completion: files."""
+    words = ["mpserver", *typed.split(" ")]
+    script = desk.run("completion", "bash")[1] + '\nCOMP_CWORD=$(($# - 1)) COMP_WORDS=("$@")\n_mpserver\n'
+    script += 'echo "${COMPREPLY[*]}"'
+    said = subprocess.run(["bash", "-uc", script, "-", *words], capture_output=True, text=True, check=True, timeout=20)
+    assert (said.stdout.strip(), said.stderr) == (offered, "")
 
 
 def test_every_command_has_words_about_itself() -> None:

@@ -47,7 +47,8 @@ def _commands(parser: ArgumentParser) -> dict[str, ArgumentParser]:
 def _write_bash(words: dict[str, list[str]]) -> str:
     cases = "\n".join(f'    {name}) words="{" ".join(of)}" ;;' for name, of in words.items() if name)
     return f"""_mpagent() {{
-  local word command="" words
+  local word command="" words current="${{COMP_WORDS[COMP_CWORD]}}"
+  [ "${{COMP_WORDS[COMP_CWORD-1]}}" = --root ] && return
   for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
     case " {" ".join(name for name in words if name)} " in *" $word "*) command=$word; break ;; esac
   done
@@ -55,7 +56,8 @@ def _write_bash(words: dict[str, list[str]]) -> str:
 {cases}
     *) words="{" ".join(words[""])}" ;;
   esac
-  COMPREPLY=($(compgen -W "$words" -- "${{COMP_WORDS[COMP_CWORD]}}"))
+  case "$command:$current" in *:-*) ;; inspect:*) return ;; esac
+  COMPREPLY=($(compgen -W "$words" -- "$current"))
 }}
 complete -o default -F _mpagent mpagent"""
 
