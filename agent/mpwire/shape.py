@@ -100,13 +100,6 @@ class Converted(Shape):
         return self.inner.write(self.to_item(value))
 
 
-class Anything(Shape):
-    """An item that another reader checks (a COSE_Key map)."""
-
-    def take(self, item: Any) -> Any:
-        return item
-
-
 class ListOf(Shape):
     """An array of `low` to `high` items of one shape; becomes a tuple."""
 

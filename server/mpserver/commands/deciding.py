@@ -19,7 +19,6 @@ from mpserver.store.products import hide_values, newest_bodies
 
 PART_MAX: Final = 64
 """Letters of a part's name in a key file; NXP's are shorter than 20."""
-Verbs = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def add_product(parser: argparse.ArgumentParser) -> None:
