@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mpagent.errors import AnchorsMissing
-from mpagent.hal.choose import BoardChoice
+from mpagent.hal.choose import ATTESTERS, KEYRINGS, SEALERS, SOCS, BoardChoice
 from mpagent.image import Image, WantedSlot
 from mpagent.tomlfile import Key, Table, list_of, octets, one_of, one_table, read_file, text, truth, whole
 from mpwire.limits import NAME_MAX_BYTES, SLOT_VALUE_MAX_BYTES, SLOTS_MAX
@@ -34,6 +34,12 @@ def _chip(value: Any) -> Path:
     return Path(value)
 
 
+def _tcti(value: Any) -> str:
+    if not isinstance(value, str) or not value.isprintable() or not value.startswith(("device:/", "swtpm:path=")):
+        raise ValueError('"device:/PATH" or "swtpm:path=SOCKET"')
+    return value
+
+
 _IMAGE: Final = {
     "realm": Key(one_of("lab", "production"), required=True),
     "product": Key(_NAME, required=True),
@@ -50,11 +56,11 @@ _IMAGE: Final = {
     "slot": Key(one_table, required=True),
 }
 _BOARD: Final = {
-    "attest": Key(text(32), required=True),
-    "seal": Key(text(32), required=True),
-    "keys": Key(text(32), required=True),
-    "soc": Key(text(32), required=True),
-    "tpm_tcti": Key(text(256)),
+    "attest": Key(one_of(*ATTESTERS), required=True),
+    "seal": Key(one_of(*SEALERS), required=True),
+    "keys": Key(one_of(*KEYRINGS), required=True),
+    "soc": Key(one_of(*SOCS), required=True),
+    "tpm_tcti": Key(_tcti),
     "sim_chip": Key(_chip),
 }
 _SLOT: Final = {

@@ -68,6 +68,8 @@ def test_whole_anchors_are_read(tmp_path: Path) -> None:
         ("-----BEGIN", "-----BEGUN", 6, "tls_roots must be a list of certificates in PEM"),
         ('seal = "sim"', 'seel = "sim"', 15, "unknown key 'seel'; did you mean 'seal'?"),
         ('soc = "sim"', "", 13, "key 'soc' is missing"),
+        ('seal = "sim"', 'seal = "sin"', 15, "seal must be one of sim, tpm; did you mean 'sim'?"),
+        ('seal = "sim"', 'seal = "sim"\ntpm_tcti = "/dev/tpm0"', 16, "tpm_tcti must be"),
         ("[board]", "[bord]", 13, "unknown key 'bord'; did you mean 'board'?"),
         ('kind = "random"', 'kind = "randon"', 26, "kind must be one of"),
         ('kind = "random"', 'kind = "pool"', 26, "kind must be one of local, random, static, certificate"),
