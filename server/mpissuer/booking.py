@@ -11,6 +11,7 @@ from mpissuer.grant import allocate, unwrap, wrap, write_grant
 from mpissuer.issuer import Issuer
 from mpissuer.orders import GrantOrder, ReceiptOrder
 from mpissuer.ports import Books, Job, Unit
+from mpwire import p256
 from mpwire.codec import encode
 from mpwire.cose import thumbprint
 from mpwire.messages.issuer import ENTRY, Entry
@@ -93,7 +94,11 @@ def _recall_values(order: GrantOrder, unit: Unit, books: Books, issuer: Issuer) 
     wanted = {slot.name: slot.version for slot in order.product.slots if slot.kind != "local"}
     if {name: one.version for name, one in stored.items()} != wanted:
         raise Refused("allocation", "the product's slots changed after this board was given its values: rework it")
-    return unwrap(stored, unit.ueid, unit.job, issuer.authority)
+    values = unwrap(stored, unit.ueid, unit.job, issuer.authority)
+    for slot, point in order.certificate_keys.items():
+        if p256.write_spki(point) not in values[slot].reveal():
+            raise Refused("allocation", f"slot {slot} was certified for another key of this board: rework it")
+    return values
 
 
 def _open_job(order: GrantOrder, books: Books, issuer: Issuer) -> Job:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mpagent.errors import Refused as DeviceRefused
 from mpagent.record import Stage
 from mpissuer.errors import NotNow
 from mpserver.keystore import LAST_HEAD, Keystore
@@ -205,6 +206,21 @@ def test_new_proof_of_one_unit_gets_the_same_values(factory: Factory, oem: Oem) 
 
     assert oem.secrets() == values and oem.count("slot_values") == 3
     assert oem.granted() == 1 and oem.count("grants") == 4
+
+
+def test_board_with_another_certificate_key_gets_no_second_certificate(factory: Factory, oem: Oem) -> None:
+    """T-240 Hoarding: root drops a key that was certified, so that one board has two certificates of one slot."""
+    device = factory.board()
+    oem.hear(prove(device))
+    for name in ("record-a", "record-b", "shelf/sealed-key-certificate-identity"):
+        (device.disk.folder / name).unlink()
+    before = oem.state()
+
+    with pytest.raises(DeviceRefused, match="allocation"):
+        device.enroll()
+
+    assert oem.state() == before
+    assert oem.count("grants") == 1 and device.record().generation == 0
 
 
 def test_value_of_one_board_reaches_no_other(factory: Factory, oem: Oem) -> None:
