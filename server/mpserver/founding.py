@@ -30,6 +30,7 @@ def found(directory: Path, realm: str, names: Sequence[str], now: int) -> None:
             _clear_interrupted(places, made)
             if places.ledger.exists() or places.keys.exists():
                 raise SetUp(f"{directory} is set up already; another issuer needs another --dir")
+            _check_empty(directory)
             directory.chmod(0o700)
             made.directory.mkdir(mode=0o700)
             make_keystore(made.keys, realm, names, now)
@@ -37,6 +38,13 @@ def found(directory: Path, realm: str, names: Sequence[str], now: int) -> None:
             _move_into_place(places, made)
     except OSError as error:
         raise StateBroke(f"cannot set up {directory}: {error.strerror}") from error
+
+
+def _check_empty(directory: Path) -> None:
+    """A folder that holds something of another is not closed to its owners, and no state directory."""
+    strange = sorted(one.name for one in directory.iterdir() if one.name != "lost+found")
+    if strange:
+        raise SetUp(f"{directory} holds other files ({strange[0]}): name an empty or a new folder with --dir")
 
 
 def _move_into_place(places: Places, made: Places) -> None:

@@ -94,10 +94,10 @@ def take_port(address: Address) -> int:
             port: int = probe.getsockname()[1]
             return port
     except OSError as error:
-        why = "in use" if error.errno == errno.EADDRINUSE else error.strerror
-        raise AddressTaken(
-            f"cannot listen on {address.host}:{address.port}: {why}; stop what listens there or name another --port"
-        ) from error
+        in_use = error.errno == errno.EADDRINUSE
+        why = "in use" if in_use else error.strerror
+        then = "stop what listens there or name another --port" if in_use else "name an address of this machine, --host"
+        raise AddressTaken(f"cannot listen on {address.host}:{address.port}: {why}; {then}") from error
 
 
 async def _serve(face: Face, state: State, address: Address, ready_file: Path | None, log: Log) -> None:

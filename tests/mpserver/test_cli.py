@@ -78,6 +78,23 @@ def test_production_says_what_it_lacks_and_writes_nothing(tmp_path: Path, capsys
     assert list(tmp_path.iterdir()) == []
 
 
+def test_init_leaves_a_folder_with_something_else_in_it_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mistyped --dir must not close somebody's home to everybody else."""
+    desk = Desk(tmp_path, capsys)
+    desk.state.mkdir(mode=0o755)
+    (desk.state / "letter").touch()
+    code, _, err = desk.run("init", "--realm", "lab")
+    assert code == 78 and "holds other files (letter)" in err
+    assert desk.state.stat().st_mode & 0o777 == 0o755 and [one.name for one in desk.state.iterdir()] == ["letter"]
+
+
+def test_a_host_that_is_not_ours_is_named_as_such(desk: Desk) -> None:
+    code, _, err = desk.run("run", "--host", "192.0.2.1", "--port", "0")
+    assert code == 69 and "name an address of this machine, --host" in err
+
+
 def test_a_second_init_keeps_the_first_issuers_keys(desk: Desk) -> None:
     before = {path: path.read_bytes() for path in desk.state.rglob("*") if path.is_file()}
     code, _, err = desk.run("init", "--realm", "lab")
