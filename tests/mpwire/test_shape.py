@@ -1,6 +1,6 @@
 """Shapes: what is read is what would be written, and a table cannot say two things of one key."""
 
-from dataclasses import dataclass
+from dataclasses import FrozenInstanceError, dataclass
 from typing import Any
 
 import pytest
@@ -19,6 +19,11 @@ GOLDEN = {vector["name"]: read_bytes(vector["bytes"]) for vector in load("golden
 class Pair:
     left: int
     right: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outer:
+    pairs: tuple[Pair, ...]
 
 
 PAIR = MapOf(
@@ -56,6 +61,44 @@ def test_a_strangers_key_is_not_repeated_in_the_error() -> None:
     with pytest.raises(Malformed) as caught:
         PAIR.read({1: 3, "\x1b[2J" + "x" * 100_000: 0})
     assert str(caught.value) == "pair: key of text is not known"
+
+
+OUTER = MapOf("outer", Outer, Field(1, "pairs", ListOf(PAIR, 2), "pairs"), constants={0: 5})
+
+
+@pytest.mark.parametrize(
+    ("item", "told"),
+    [
+        ({0: 5, 1: [{1: 3}, {1: 10}]}, "outer.pairs.left: not an integer of 0 to 9"),
+        ({0: 5, 1: [{}]}, "outer.pairs: key 1 is missing"),
+        ({0: 5, 1: [{2: "a"}]}, "outer.pairs: key 1 is missing"),
+        ({0: 5, 1: [{2: "a", 3: 0}]}, "outer.pairs: key 1 is missing"),
+        ({0: 5, 1: [{1: 3, 3: 0}]}, "outer.pairs: key 3 is not known"),
+        ({0: 5, 1: [0]}, "outer.pairs: not a map"),
+        ({1: []}, "outer: key 0 is missing"),
+        ({1: [], 2: 0}, "outer: key 0 is missing"),
+        ({0: 6, 1: []}, "outer: key 0 is not 5"),
+        ({0: True, 1: []}, "outer: key 0 is not 5"),
+    ],
+)
+def test_the_error_names_the_place_and_a_missing_key_is_not_made_up_for(item: Any, told: str) -> None:
+    """As many keys as a message has, but not its keys, is not that message."""
+    with pytest.raises(Malformed) as caught:
+        OUTER.read(item)
+    assert str(caught.value) == told
+
+
+def test_what_was_read_cannot_be_changed_after_it_was_checked() -> None:
+    found = PAIR.read({1: 3, 2: "a"})
+    with pytest.raises(FrozenInstanceError):
+        found.left = 4  # type: ignore[misc]  # that is the test
+    assert type(found) is Pair and found == Pair(3, "a") and hash(found) == hash(Pair(3, "a"))
+
+
+def test_a_table_that_leaves_a_field_out_is_refused_at_import() -> None:
+    """The field would be filled by a default that nobody sent."""
+    with pytest.raises(ValueError, match="different fields"):
+        MapOf("pair", Pair, Field(1, "left", Integer(), "a"))
 
 
 def test_truth_values_are_no_integers() -> None:
