@@ -5,8 +5,7 @@ The reader (`mpagent inspect`) prints from the same tables, so a message cannot 
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, make_dataclass
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Any, Generic, NoReturn, TypeVar
 
 from mpwire.codec import decode, encode
@@ -201,18 +200,7 @@ class MapOf(Shape, Generic[T]):
         for key, constant in self.constants.items():
             if type(item[key]) is not int or item[key] != constant:
                 raise Misfit(f": key {key} is not {constant}")
-        made: T = self._thawed(*values)
-        made.__class__ = self.of
-        return made
-
-    @cached_property
-    def _thawed(self) -> Callable[..., Any]:
-        """A class like the frozen dataclass `of`, but not frozen; made at the first message, for few are ever read.
-
-        An instance becomes one of `of` by its __class__, for both have the same layout. That costs a tenth of the
-        constructor of a frozen dataclass, which sets each field by a call.
-        """
-        return make_dataclass("Thawed", self._names, slots=hasattr(self.of, "__slots__"), eq=False, repr=False)
+        return self.of(*values)
 
     def _refuse_keys(self, item: dict[Any, Any]) -> NoReturn:
         required = {one.key for one in self.fields if one.required} | self.constants.keys()

@@ -18,7 +18,6 @@ from mpissuer.errors import NotNow, Refused
 from mpissuer.ports import Clock
 from mpserver import certificates
 from mpserver.errors import StoreDamaged
-from mpserver.idevid import DeviceCa
 from mpserver.keystore import CA, ROLES, ROOT, STANDBY, TLS, Keystore
 from mpserver.store.lasthead import LastHeadFile
 from mpwire import labels
@@ -55,7 +54,7 @@ class FileAuthority:
         self.root_certificate = read_certificate(store.path / f"{ROOT}.crt", store.read_public(f"{ROOT}.crt"))
         self._roles = {role: self._load_role(role) for role in ROLES}
         ca = read_certificate(store.path / f"{CA}.crt", store.read_public(f"{CA}.crt"))
-        self._ca = DeviceCa(ca, store.load_key(CA))
+        self._ca = certificates.DeviceCa(ca, store.load_key(CA))
         self._symmetric = store.load_symmetric()
         self._job_keys: dict[str, tuple[tuple[int, int], AESGCM]] = {}
         self._label_key = lru_cache(maxsize=64)(self._make_label_key)

@@ -12,12 +12,13 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mpwire import labels, registry
 from mpwire.cose import thumbprint, write_sign1
 from mpwire.messages.issuer import ISSUER_CERTIFICATE, IssuerCertificate
-from mpwire.p256 import SoftKey
+from mpwire.p256 import SoftKey, load_point
 
 DAY_S: Final = 86_400
 ROLE_LIFE_S: Final = 90 * DAY_S
@@ -66,7 +67,7 @@ def make_device_ca(
         .add_extension(_usage(certificates=True), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-        .add_extension(key_identifier(root), critical=False)
+        .add_extension(_key_identifier(root), critical=False)
         .sign(root_key, SHA256())
     )
 
@@ -83,12 +84,43 @@ def make_tls(
     start = _builder(subject, root.subject, key, now, now + ROLE_LIFE_S)
     return (
         start.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(leaf_usage(), critical=True)
+        .add_extension(_leaf_usage(), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectAlternativeName([_general_name(one) for one in names]), critical=False)
-        .add_extension(key_identifier(root), critical=False)
+        .add_extension(_key_identifier(root), critical=False)
         .sign(root_key, SHA256())
     )
+
+
+class DeviceCa:
+    """Makes IEEE 802.1AR device certificates; what does not change from board to board is made once.
+
+    Signs for clients alone; the CA's own certificate says so for the whole chain.
+    """
+
+    def __init__(self, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
+        self._issuer, self._key = certificate.subject, key
+        self._chain = certificate.public_bytes(Encoding.DER)
+        self._extensions = (
+            (x509.BasicConstraints(ca=False, path_length=None), True),
+            (_leaf_usage(), True),
+            (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False),
+            (_key_identifier(certificate), False),
+        )
+
+    def certify(self, point: bytes, subject: str, ueid: bytes, now: int, not_after: int) -> tuple[bytes, ...]:
+        """DER, leaf first, without the root. The subject's serialNumber is the ueid without its type octet, in hex:
+        64 characters, the most X.520 allows, of the PrintableString that IEEE 802.1AR section 8.6 wants."""
+        name = x509.Name(
+            [
+                x509.NameAttribute(NameOID.COMMON_NAME, subject),
+                x509.NameAttribute(NameOID.SERIAL_NUMBER, ueid[1:].hex()),
+            ]
+        )
+        draft = _builder(name, self._issuer, load_point(point), now, not_after)
+        for extension, critical in self._extensions:
+            draft = draft.add_extension(extension, critical=critical)
+        return draft.sign(self._key, SHA256()).public_bytes(Encoding.DER), self._chain
 
 
 def _builder(
@@ -123,12 +155,12 @@ def _usage(*, certificates: bool) -> x509.KeyUsage:
     )
 
 
-def leaf_usage() -> x509.KeyUsage:
+def _leaf_usage() -> x509.KeyUsage:
     """A key that signs, and no certificates."""
     return _usage(certificates=False)
 
 
-def key_identifier(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+def _key_identifier(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
     """Which key of the issuer signed."""
     identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)

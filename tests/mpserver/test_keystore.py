@@ -1,7 +1,5 @@
 """Keys in files: closed to others, renewed in time, destroyed when a job ends, and each good for one thing only."""
 
-import datetime
-import os
 import ssl
 import stat
 from pathlib import Path
@@ -9,7 +7,6 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -17,14 +14,13 @@ from mpissuer.errors import NotNow, Refused
 from mpserver.authority import FileAuthority, read_role_certificate
 from mpserver.certificates import FOR_EVER, RENEW_BELOW_S, ROLE_LIFE_S
 from mpserver.errors import SetUp, StoreDamaged
-from mpserver.idevid import DeviceCa
 from mpserver.keystore import Keystore
 from mpsim.clock import SetClock
 from mpwire import labels
 from mpwire.cose import sig_structure
 from mpwire.errors import Unauthentic
 from mpwire.messages.issuer import HEAD, Head
-from mpwire.p256 import load_point, verify
+from mpwire.p256 import verify
 from mpwire.secret import Secret
 from mpwire.trust import Trust, read_head, write_signed
 from tests.mpserver.shop import JOB, NOW, Shop
@@ -162,33 +158,6 @@ def test_a_device_certificate_says_who_for_ever_and_for_clients_only(shop: Shop)
         assert list(purposes) == [ExtendedKeyUsageOID.CLIENT_AUTH]
     assert issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length == 0
     assert key.public_key() != leaf.public_key()
-
-
-@pytest.mark.parametrize("now", [0, 2_524_607_999, 2_524_608_000, NOW])
-@pytest.mark.parametrize("subject", ["i", "identität", "x" * 64])
-def test_a_device_certificate_is_what_the_general_builder_makes(shop: Shop, now: int, subject: str) -> None:
-    ueid, point = b"\x01" + os.urandom(32), shop.order().sign_key
-    ca = x509.load_pem_x509_certificate((shop.folder / "keys" / "ca.crt").read_bytes())
-    key = Keystore(shop.folder / "keys").load_key("ca")
-    raw, chain = DeviceCa(ca, key).certify(point, subject, ueid, now, FOR_EVER)
-    leaf = x509.load_der_x509_certificate(raw)
-
-    names = [(NameOID.COMMON_NAME, subject), (NameOID.SERIAL_NUMBER, ueid[1:].hex())]
-    built = x509.CertificateBuilder(
-        issuer_name=ca.subject,
-        subject_name=x509.Name([x509.NameAttribute(*name) for name in names]),
-        public_key=load_point(point),
-        serial_number=leaf.serial_number,
-        not_valid_before=datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=now),
-        not_valid_after=datetime.datetime(9999, 12, 31, 23, 59, 59),
-    )
-    for extension in leaf.extensions:
-        built = built.add_extension(extension.value, critical=extension.critical)
-
-    assert built.sign(key, SHA256()).tbs_certificate_bytes == leaf.tbs_certificate_bytes
-    assert [one.critical for one in leaf.extensions] == [True, True, False, False]
-    leaf.verify_directly_issued_by(ca)
-    assert chain == ca.public_bytes(Encoding.DER)
 
 
 def _handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
