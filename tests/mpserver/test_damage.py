@@ -153,6 +153,8 @@ DAMAGES: dict[str, tuple[str, str]] = {
     "a head is no bytes": ("UPDATE heads SET signed = 'text'", "head over"),
     "a head was moved": ("UPDATE heads SET signed = (SELECT signed FROM heads WHERE size = 1)", "head 1 disagrees"),
     "a Closed was lost": ("UPDATE units SET closed = NULL", "without a Closed"),
+    "a unit set back": ("UPDATE units SET closed = NULL, receipt = NULL, state = 'granted'", "and no Closed"),
+    "a unit called granted": ("UPDATE units SET state = 'granted'", "is called granted"),
     "a Closed of another": ("UPDATE units SET closed = (SELECT max(closed) FROM units)", "not the receipt of unit"),
     "a grant was changed": ("UPDATE grants SET answer = x'00'", "not the one in the ledger"),
     "a grant was removed": ("DELETE FROM grants WHERE nonce = (SELECT max(nonce) FROM grants)", "1 are stored"),

@@ -47,6 +47,8 @@ class _Walk:
     heads: int = 0
     bodies: dict[tuple[str, bytes], int] = field(default_factory=dict)
     grants: int = 0
+    receipts: dict[bytes | None, int] = field(default_factory=dict)
+    """Index of each board's receipt, by ueid."""
 
 
 def verify_ledger(connection: Connection, roots: tuple[bytes, ...], realm: str, last: LastHead) -> Findings:
@@ -54,7 +56,7 @@ def verify_ledger(connection: Connection, roots: tuple[bytes, ...], realm: str, 
     walk = _walk_entries(connection, roots, realm)
     if walk.edge.size < last.size:
         raise StoreDamaged(f"ledger: {walk.edge.size} entries, but {last.size} were committed: an older copy")
-    units, closed = _check_units(connection, roots, realm)
+    units, closed = _check_units(connection, walk, roots, realm)
     _check_grants(connection, walk)
     jobs = _check_jobs(connection)
     decided = frozenset(one for one in walk.bodies if one[0] in KINDS)
@@ -105,6 +107,8 @@ def _note(walk: _Walk, index: int, entry: Entry) -> None:
         raise StoreDamaged(f"ledger entry {index} repeats entry {walk.bodies[entry.kind, entry.digest]}")
     walk.bodies[entry.kind, entry.digest] = index
     walk.grants += entry.kind == "grant"
+    if entry.kind == "receipt":
+        walk.receipts[entry.ueid] = index
 
 
 def _check_node(connection: Connection, index: int, level: int, place: int, made: bytes) -> None:
@@ -123,13 +127,17 @@ def _read_head(signed: bytes, roots: tuple[bytes, ...], realm: str, size: int) -
         raise StoreDamaged(f"the signed head over {size} ledger entries does not hold: {error}") from error
 
 
-def _check_units(connection: Connection, roots: tuple[bytes, ...], realm: str) -> tuple[int, int]:
-    """Every Closed proves its receipt's entry in the tree; every unit that is provisioned has both."""
+def _check_units(connection: Connection, walk: _Walk, roots: tuple[bytes, ...], realm: str) -> tuple[int, int]:
+    """Every Closed proves its receipt's entry in the tree, and every receipt in the tree has its unit's Closed."""
     count, proven = 0, 0
     for ueid, state, receipt, raw in connection.execute("SELECT ueid, state, receipt, closed FROM units"):
         count += 1
         if raw is None and state == "provisioned":
             raise StoreDamaged(f"unit {ueid.hex()} is provisioned without a Closed")
+        if raw is None and ueid in walk.receipts:
+            raise StoreDamaged(f"unit {ueid.hex()} has a receipt in ledger entry {walk.receipts[ueid]} and no Closed")
+        if raw is not None and state == "granted":
+            raise StoreDamaged(f"unit {ueid.hex()} has a Closed and is called granted")
         if raw is not None:
             closed = _check_closed(connection, ueid, raw, roots, realm)
             _check_octets(receipt, f"the receipt of unit {ueid.hex()}")
