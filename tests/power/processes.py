@@ -41,9 +41,9 @@ def axe(call: str, number: int) -> list[str]:
     return strike(call, number, "SIGKILL")
 
 
-def strike(call: str, number: int, name: str) -> list[str]:
-    """The same with another signal."""
-    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}"]
+def strike(call: str, number: int, name: str, log: Path = Path("/dev/null")) -> list[str]:
+    """The same with another signal; strace's log tells that it came."""
+    command = ["strace", "-f", "-qq", "-o", str(log), "-e", f"trace={call}"]
     return [*command, "-e", f"inject={call}:signal={name}:when={number}"]
 
 

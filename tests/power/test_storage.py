@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.power.processes import READY_MAX_S, BoardRun, Mpserver, find_child, open_books, strike
+from tests.power.processes import READY_MAX_S, BoardRun, Mpserver, open_books, strike
 
 CANNOT_CREATE = 73
 TRY_LATER = 75
@@ -98,11 +98,12 @@ def test_read_only_state_partition_is_reported_and_finished_once_it_is_writable(
 def test_second_agent_says_who_holds_the_board_and_the_first_goes_on(server: Mpserver, tmp_path: Path) -> None:
     """The first stands still in the middle of its exchange, the lock in its hands."""
     board = BoardRun(tmp_path / "board", server)
+    log = tmp_path / "strace.log"
     first = subprocess.Popen(
-        board.command(*strike("poll", 5, "SIGSTOP")), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        board.command(*strike("poll", 5, "SIGSTOP", log)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
-        holder = wait_stopped(first)
+        holder = wait_stopped(log)
         before = {path.name: path.read_bytes() for path in board.state.iterdir() if path.is_file()}
 
         second = board.enroll()
@@ -119,20 +120,16 @@ def test_second_agent_says_who_holds_the_board_and_the_first_goes_on(server: Mps
         first.communicate()
 
 
-def wait_stopped(tracer: subprocess.Popen[str]) -> int:
-    """Process id of the agent below strace, once it stands still with the lock taken."""
+def wait_stopped(log: Path) -> int:
+    """Process id of the agent below strace, once strace says that it stands still."""
     deadline = time.monotonic() + READY_MAX_S
     while time.monotonic() < deadline:
-        child = find_child(tracer.pid)
-        # "t" is a stop that strace sees and holds (proc(5)); it is one for every traced call as well, so look twice.
-        if child is not None and all(_state(child) in "tT" and not time.sleep(0.05) for _ in range(4)):
-            return child
+        told = log.read_text() if log.exists() else ""
+        stopped = [line.split()[0] for line in told.splitlines() if line.endswith("--- stopped by SIGSTOP ---")]
+        if stopped:
+            return int(stopped[0])
         time.sleep(0.01)
     raise AssertionError("the agent never stopped")
-
-
-def _state(process_id: int) -> str:
-    return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 SERVER_DISK_BYTES = 2 * 1024 * 1024
