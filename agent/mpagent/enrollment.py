@@ -18,9 +18,8 @@ from mpagent.proof import write_hello, write_proof
 from mpagent.record import Record, Stage
 from mpagent.slots import VaultSlot
 from mpwire import hpke, labels, mp, registry
-from mpwire.codec import Item, decode
 from mpwire.cose import write_sign1
-from mpwire.errors import MpError, PeerBroke
+from mpwire.errors import PeerBroke
 from mpwire.limits import CHALLENGE_MAX_BYTES, PROOF_MAX_BYTES, REFUSAL_MAX_BYTES
 from mpwire.messages.grant import (
     RECEIPT,
@@ -31,7 +30,7 @@ from mpwire.messages.grant import (
     make_check_value,
     make_escrow_info,
 )
-from mpwire.messages.plain import CHALLENGE, PROOF, REFUSAL, RETRY, Refusal
+from mpwire.messages.plain import CHALLENGE, PROOF, REFUSAL, RETRY, Refusal, read_number
 from mpwire.secret import Secret
 
 
@@ -97,7 +96,7 @@ def keep(record: Record, heard: bytes | None, tools: Tools) -> Record:
         if refused.check in ASK_ANEW:
             return greet(record, None, tools)
         raise
-    if _is_closed(raw):
+    if read_number(raw) == registry.CLOSED:
         return adopt(record, raw, tools)
     pending, trust = _pending(record), make_trust(record, tools.image)
     kem = tools.board.keyring.find_or_make(labels.DEVICE_KEM)
@@ -210,21 +209,7 @@ def _hear(heard: bytes | None) -> bytes:
 
 
 def _read_refusal(heard: bytes) -> Refusal | None:
-    if len(heard) > REFUSAL_MAX_BYTES or not _says(heard, registry.REFUSAL):
-        return None
-    return REFUSAL.decode(heard, REFUSAL_MAX_BYTES)
-
-
-def _is_closed(raw: bytes) -> bool:
-    return _says(raw, registry.CLOSED)
-
-
-def _says(raw: bytes, message: int) -> bool:
-    try:
-        item: Item = decode(raw)
-    except MpError:
-        return False
-    return isinstance(item, dict) and item.get(0) == message
+    return REFUSAL.decode(heard, REFUSAL_MAX_BYTES) if read_number(heard) == registry.REFUSAL else None
 
 
 def _pending(record: Record) -> Pending:

@@ -18,7 +18,7 @@ from mpwire.cose import read_sign1, verify_es256
 from mpwire.errors import Malformed, MpError
 from mpwire.limits import HELLO_MAX_BYTES, PROOF_MAX_BYTES, RECEIPT_MAX_BYTES
 from mpwire.messages.grant import RECEIPT, Receipt
-from mpwire.messages.plain import HELLO, OPERATOR, REFUSAL, Refusal
+from mpwire.messages.plain import HELLO, OPERATOR, REFUSAL, Refusal, read_number
 from mpwire.trust import ES256_ONLY
 
 SIGN1_TAG = 0xD2
@@ -31,7 +31,7 @@ def answer(raw: bytes, issuer: Issuer) -> bytes | Order:
         return weigh_receipt(raw, issuer)
     if len(raw) > PROOF_MAX_BYTES:
         raise Malformed("message: longer than any message")
-    message = _message_number(raw)
+    message = read_number(raw)
     if message == registry.HELLO:
         return challenge(raw, issuer)
     if message != registry.PROOF:
@@ -39,13 +39,6 @@ def answer(raw: bytes, issuer: Issuer) -> bytes | Order:
     digest = hashlib.sha256(raw).digest()
     stored = issuer.ledger.recall(digest)  # 3.11: the same Proof gets the same stored bytes, whatever has changed since
     return weigh_proof(raw, digest, issuer) if stored is None else stored
-
-
-def _message_number(raw: bytes) -> object:
-    """Key 0 of a plain message, read from its first bytes: the map head and two small integers (RFC 8949 4.2.1)."""
-    if len(raw) >= 3 and raw[0] >> 5 == 5 and raw[1] == 0:
-        return raw[2]
-    return None
 
 
 def challenge(raw: bytes, issuer: Issuer) -> bytes:

@@ -15,6 +15,14 @@ CERTIFICATE = Octets(1, 4_096)
 CLAIM = Integer(100_000, -100_000)
 
 
+def read_number(raw: bytes) -> int | None:
+    """Which plain message these bytes begin as; None for what begins as none. Nothing behind that is looked at.
+
+    Key 0 of a message comes first in its map, and both it and the number take one byte (RFC 8949 4.2.1).
+    """
+    return raw[2] if len(raw) >= 3 and raw[0] >> 5 == 5 and raw[1] == 0 else None
+
+
 @dataclass(frozen=True, slots=True)
 class Material:
     """Hello's attester: its kind and what is public of it."""
