@@ -26,27 +26,27 @@ from mpwire.messages.plain import (
     WireKeyAttestation,
     hash_key_attestation,
 )
-from mpwire.ueid import make_ueid
+from mpwire.ueid import HARDWARE_ID_OF_KIND, TPM_NAME_BYTES, make_ueid
 
 
-def read_hardware_ids(board: Board, facts: SocFacts, material: AttesterMaterial) -> dict[str, bytes]:
+def read_hardware_ids(facts: SocFacts, material: AttesterMaterial) -> dict[str, bytes]:
     """Every id the hardware cannot change, by name; the issuer remembers them all."""
     ids = {}
     if facts.uid is not None:
         ids["imx-uid"] = facts.uid
     if material.kind == "tpm":
-        ids["tpm-ek"] = material.attester_id[:34]
+        ids["tpm-ek"] = material.attester_id[:TPM_NAME_BYTES]
     return ids
 
 
 def name_board(board: Board) -> bytes:
     """The ueid of this chip, read from it now. Raises HardwareGone where the fuse UID it needs is absent."""
     facts, material = board.soc.read_facts(), board.attester.describe()
-    return _make_ueid(facts, material, read_hardware_ids(board, facts, material))
+    return _make_ueid(facts, material, read_hardware_ids(facts, material))
 
 
 def _make_ueid(facts: SocFacts, material: AttesterMaterial, ids: Mapping[str, bytes]) -> bytes:
-    name = {"mp": "imx-uid", "tpm": "tpm-ek"}[material.kind]
+    name = HARDWARE_ID_OF_KIND[material.kind]
     if name not in ids:
         raise HardwareGone(f"this board's attester is {material.kind!r}, which needs {name}, and the chip gives none")
     return make_ueid(material.kind, facts.family, ids[name])
@@ -54,7 +54,8 @@ def _make_ueid(facts: SocFacts, material: AttesterMaterial, ids: Mapping[str, by
 
 def write_hello(board: Board, image: Image, random: bytes, run_id: bytes) -> tuple[bytes, bytes]:
     """(Hello, ueid). `random` is 16 bytes, `run_id` 8."""
-    material, ueid = board.attester.describe(), name_board(board)
+    facts, material = board.soc.read_facts(), board.attester.describe()
+    ueid = _make_ueid(facts, material, read_hardware_ids(facts, material))
     hello = Hello(
         versions=(registry.WIRE_VERSION,),
         product=image.product,
@@ -82,7 +83,8 @@ def write_proof(
     kem = board.keyring.find_or_make(labels.DEVICE_KEM)
     csrs = _make_csrs(board, image)
     attestations = _attest_keys(board, challenge.nonce)
-    claims = _state(board, image, agent_version, sign, kem)
+    material = board.attester.describe()
+    claims = _state(board.soc.read_facts(), material, image, agent_version, (sign, kem))
     claims = _bind(claims, hello, raw, challenge.nonce, csrs, attestations)
     inner = write_sign1(
         {registry.HEADER_ALG: registry.ALG_ES256, registry.HEADER_TYP: labels.TYP_EAT},
@@ -90,7 +92,7 @@ def write_proof(
         labels.AAD_EAT,
         sign.sign,
     )
-    evidence = _attest(board, inner)
+    evidence = _attest(board, material.profile, inner)
     proof = Proof(
         evidence=evidence,
         hello=hello,
@@ -102,10 +104,12 @@ def write_proof(
     return PROOF.encode(proof)
 
 
-def _state(board: Board, image: Image, agent_version: str, sign: DeviceKey, kem: DeviceKey) -> Claims:
-    """What the board is, before it is bound to one exchange."""
-    facts, material = board.soc.read_facts(), board.attester.describe()
-    ids = read_hardware_ids(board, facts, material)
+def _state(
+    facts: SocFacts, material: AttesterMaterial, image: Image, agent_version: str, keys: tuple[DeviceKey, DeviceKey]
+) -> Claims:
+    """What the board is, before it is bound to one exchange. `keys` are `sign` and `kem`."""
+    sign, kem = keys
+    ids = read_hardware_ids(facts, material)
     return Claims(
         nonce=b"",
         ueid=_make_ueid(facts, material, ids),
@@ -185,9 +189,8 @@ def _attest_keys(board: Board, nonce: bytes) -> dict[str, WireKeyAttestation]:
     return {label: WireKeyAttestation(one.public, one.attest, one.signature) for label, one in proven.items()}
 
 
-def _attest(board: Board, inner: bytes) -> bytes:
+def _attest(board: Board, profile: str | None, inner: bytes) -> bytes:
     """The attester's envelope over the device key's."""
-    profile = board.attester.describe().profile
     protected = encode(outer_headers(board.attester.alg, profile))
     message = sig_structure(protected, labels.AAD_EVIDENCE, inner)
     if len(message) > MP_MESSAGE_MAX_BYTES:

@@ -13,6 +13,7 @@ from typing import Final
 
 from mpwire import p256
 from mpwire.errors import Malformed, Unauthentic
+from mpwire.ueid import TPM_NAME_BYTES
 
 ALG_RSA: Final = 0x0001
 ALG_AES: Final = 0x0006
@@ -26,7 +27,6 @@ GENERATED: Final = 0xFF544347
 """TPM_GENERATED_VALUE: only a structure made inside a TPM starts so; a restricted key signs nothing else with it."""
 ATTEST_CERTIFY: Final = 0x8017
 ATTEST_QUOTE: Final = 0x8018
-NAME_BYTES: Final = 34
 RSA_BYTES: Final = 256
 PCR_SELECT_BYTES: Final = 3
 """sizeofSelect of a platform with 24 PCRs (PC Client profile)."""
@@ -241,7 +241,7 @@ def read_attest(raw: bytes) -> Attest:
 
 def _read_name(reader: _Reader) -> bytes:
     """TPM2B_NAME of an object with nameAlg SHA-256."""
-    name = reader.sized(NAME_BYTES)
+    name = reader.sized(TPM_NAME_BYTES)
     if name[:2] != b"\x00\x0b":
         raise Malformed("tpm-attest")
     return name

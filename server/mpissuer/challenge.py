@@ -17,6 +17,7 @@ from mpwire import labels, registry
 from mpwire.limits import CHALLENGE_LIFE_S, CHALLENGE_MAX_BYTES
 from mpwire.messages.plain import CHALLENGE, Challenge, Credential, Hello
 from mpwire.secret import Secret
+from mpwire.ueid import TPM_NAME_BYTES
 
 KEY_EPOCH_S: Final = 86_400
 """A MAC key lives a day; the day before is still accepted, since a challenge outlives midnight."""
@@ -51,13 +52,16 @@ def _make_credential(hello: Hello, stem: bytes, authority: Authority) -> Credent
         return None
     assert hello.attester.ek_public is not None  # material was checked before
     secret = derive_credential_secret(stem, hello.attester.attester_id, authority)
-    return Credential(*make_credential(hello.attester.ek_public, hello.attester.attester_id[34:], secret.reveal()))
+    return Credential(
+        *make_credential(hello.attester.ek_public, hello.attester.attester_id[TPM_NAME_BYTES:], secret.reveal())
+    )
 
 
 def derive_credential_secret(nonce: bytes, attester_id: bytes, authority: Authority) -> Secret:
     """HMAC of the nonce's public parts, EK Name and AK Name: 32 bytes, nothing stored.
 
-    The key is asked for once a key epoch, so a flood of Hellos costs no operation of a token (promise P5).
+    The key derived is the same for a whole key epoch: an Authority over a token keeps it, so that a flood of Hellos
+    costs no operation of the token (promise P5).
     """
     key = authority.derive(labels.CREDENTIAL_SECRET, nonce[16:20])
     return Secret(hmac.digest(key.reveal(), nonce[:28] + attester_id, "sha256"))

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from mpwire import p256, tpm2
 from mpwire.errors import Malformed
+from mpwire.ueid import TPM_NAME_BYTES
 
 SECRET_MAX_BYTES: Final = 32
 """Largest secret: a digest of the EK's nameAlg (Part 3 section 12.6)."""
@@ -32,7 +33,7 @@ def make_credential(ek_public: bytes, ak_name: bytes, secret: bytes) -> tuple[by
     """
     ek = tpm2.read_public(ek_public)
     tpm2.check_ek(ek)
-    if len(ak_name) != tpm2.NAME_BYTES:
+    if len(ak_name) != TPM_NAME_BYTES:
         raise Malformed("tpm-name")
     if not 0 < len(secret) <= SECRET_MAX_BYTES:
         raise ValueError("credential secret size")

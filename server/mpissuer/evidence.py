@@ -22,10 +22,9 @@ from mpwire.evidence import read_inner, read_mpmr, read_outer, read_quote
 from mpwire.limits import CHALLENGE_MAX_BYTES, HELLO_MAX_BYTES, PROOF_MAX_BYTES
 from mpwire.messages.eat import Claims
 from mpwire.messages.plain import CHALLENGE, HELLO, PROOF, Challenge, Hello, Proof, hash_key_attestation
-from mpwire.ueid import make_ueid
+from mpwire.ueid import HARDWARE_ID_OF_KIND, TPM_NAME_BYTES, make_ueid
 
 ALG_OF_KIND = {"mp": registry.ALG_MP_ES256, "tpm": registry.ALG_TPM_QUOTE_ES256}
-HARDWARE_ID_OF_KIND = {"mp": "imx-uid", "tpm": "tpm-ek"}
 
 
 class step:
@@ -202,7 +201,7 @@ def check_binding(heard: Heard, claims: Claims) -> None:
 def _names_itself(heard: Heard, claims: Claims) -> bool:
     kind = heard.hello.attester.kind
     hardware_id = claims.hardware_ids.get(HARDWARE_ID_OF_KIND[kind])
-    if hardware_id is None or (kind == "tpm" and hardware_id != claims.attester_id[:34]):
+    if hardware_id is None or (kind == "tpm" and hardware_id != claims.attester_id[:TPM_NAME_BYTES]):
         return False
     with step("ueid"):
         family = _read_family(claims.hwmodel)

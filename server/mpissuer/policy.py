@@ -17,6 +17,7 @@ from mpwire.errors import Malformed
 from mpwire.limits import NAME_MAX_BYTES, SLOT_VALUE_MAX_BYTES, SLOTS_MAX
 from mpwire.messages.grant import DESTINATIONS, KINDS_MADE
 from mpwire.secret import Secret
+from mpwire.ueid import TPM_NAME_BYTES
 
 ATTESTERS: Final = ("mp", "tpm")
 GRADES: Final = ("S", "K", "L")
@@ -123,7 +124,7 @@ def read_product(text: str) -> Product:
         mp_keys=_hexes(tree, "mp_keys", 32),
         mpmrs=tuple(_mpmr(one) for one in tree.get("mpmr", ["optee"])),
         srk_hashes=_hexes(tree, "srk_hashes", 32),
-        eks=_hexes(tree, "eks", 34),
+        eks=_hexes(tree, "eks", TPM_NAME_BYTES),
         ek_roots=tuple(_pem(one) for one in tree.get("ek_roots", [])),
         minimum_software=read_version(tree.get("minimum_software", "0")),
         slots=_read_slots(tree.get("slot", [])),

@@ -37,6 +37,7 @@ def _look(board: "Board") -> dict[str, Any]:
     from hashlib import sha256
 
     from mpagent.proof import name_board
+    from mpwire.ueid import TPM_NAME_BYTES
 
     material, facts = board.attester.describe(), board.soc.read_facts()
     found: dict[str, Any] = {
@@ -48,7 +49,7 @@ def _look(board: "Board") -> dict[str, Any]:
         "family": facts.family,
     }
     if material.kind == "tpm":
-        found["ek_name_hash"] = sha256(material.attester_id[:34]).hexdigest()
+        found["ek_name_hash"] = sha256(material.attester_id[:TPM_NAME_BYTES]).hexdigest()
         found["ek_certificate"] = material.ek_certificate is not None
     values = {
         "uid": None if facts.uid is None else facts.uid.hex(),

@@ -16,6 +16,7 @@ from mpserver.office import QUOTA_MAX, JobPlan, Office
 from mpserver.output import Shown
 from mpserver.state import Places, open_ledger, open_state
 from mpserver.store.products import hide_values, newest_bodies
+from mpwire.ueid import TPM_NAME_BYTES
 
 PART_MAX: Final = 64
 """Letters of a part's name in a key file; NXP's are shorter than 20."""
@@ -141,7 +142,7 @@ def read_key_record(text: str) -> RegisteredKey:
     if origin not in ("silicon", "simulated"):
         raise Usage('key file: origin must be "silicon" or "simulated"')
     if record.get("kind", "mp") == "tpm":
-        name = _hex(record, "ek_name", 34)
+        name = _hex(record, "ek_name", TPM_NAME_BYTES)
         return RegisteredKey(key_id=name, kind="tpm", public_key=None, origin=origin)
     public = _hex(record, "public_key", 64)
     key_id = hashlib.sha256(public).digest()

@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from mpwire.tpm2 import NAME_BYTES
+from mpwire.ueid import TPM_NAME_BYTES
 
 _MAGIC: Final = b"MPT1"
 PART_MAX_BYTES: Final = 512
@@ -35,7 +35,7 @@ def read(blob: bytes) -> WrappedObject | None:
     """What `WrappedObject.write` wrote, or None when these bytes are anything else."""
     if not blob.startswith(_MAGIC):
         return None
-    name, rest = blob[len(_MAGIC) :][:NAME_BYTES], blob[len(_MAGIC) + NAME_BYTES :]
+    name, rest = blob[len(_MAGIC) :][:TPM_NAME_BYTES], blob[len(_MAGIC) + TPM_NAME_BYTES :]
     public, rest = _split(rest)
     private, rest = _split(rest)
     if not public or not private or rest:
