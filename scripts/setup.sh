@@ -6,9 +6,11 @@ cd "$(dirname "$0")/.."
 . scripts/environment.sh
 
 # The compiler builds tpm2-pytss, which comes as source alone; swtpm and the TSS are the real TPM of demo and tests;
-# strace cuts the power, faketime bends the clock; clevis and systemd stand beside us in `make bench`.
+# strace cuts the power, faketime bends the clock; clevis and systemd stand beside us in `make bench`; softhsm2 is the
+# token, pcscd with vsmartcard's reader the slot of the virtual card, which OpenSC's tools read as well.
 PACKAGES="gcc libc6-dev pkg-config libtss2-dev libtss2-tcti-swtpm0 swtpm swtpm-tools tpm2-tools
-    strace faketime git clevis clevis-tpm2 systemd"
+    strace faketime git clevis clevis-tpm2 systemd
+    softhsm2 pcscd vsmartcard-vpcd opensc libpcsclite-dev iproute2 util-linux"
 
 missing_packages() {
     for package in "$@"; do

@@ -45,6 +45,8 @@ def advise(error: MpError) -> str:
     """One clause without a full stop; empty where the failure says all."""
     if isinstance(error, errors.Refused) and error.check in _BY_CHECK:
         return _BY_CHECK[error.check]
+    if isinstance(error, errors.HardwareGone) and error.advice:
+        return error.advice
     return next((advice for kind, advice in _BY_CLASS if isinstance(error, kind)), "")
 
 

@@ -98,6 +98,15 @@ class HardwareGone(MpError):
 
     exit_code, retry = 74, Retry.OPERATOR
 
+    def __init__(self, public: str, *, detail: str = "", advice: str = "") -> None:
+        super().__init__(public, detail=detail)
+        self.advice = advice
+        """What to do about this one cause, as a clause without a full stop; empty: the advice of the class."""
+
+
+class HardwareAbsent(HardwareGone):
+    """This board has no such part, so the next one the image names is tried. Never said of a part that is broken."""
+
 
 class NotMine(MpError):
     """A blob that this chip did not seal, or sealed in another life-cycle state."""

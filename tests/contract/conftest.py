@@ -1,4 +1,4 @@
-"""Every suite here runs against every kind of board."""
+"""Every suite here runs against every kind of board that brings its port (`PORT` in the suite)."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.rigs import Rig, make_rig
+from tests.contract.rigs import RIGS, Rig, kinds_of
 
-KINDS = ("sim", "tpm", "tpm-with-sealed-keys")
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each test that takes a rig runs once for each kind of board."""
+    if "kind" in metafunc.fixturenames:
+        metafunc.parametrize("kind", kinds_of(metafunc.module.PORT))
 
 
 @pytest.fixture
@@ -18,16 +22,10 @@ def make_board_of(tmp_path: Path) -> Iterator[Callable[[str], Rig]]:
         made: list[Rig] = []
 
         def make(kind: str) -> Rig:
-            made.append(stack.enter_context(make_rig(kind, tmp_path / f"board{len(made)}")))
+            made.append(stack.enter_context(RIGS[kind].make(tmp_path / f"board{len(made)}")))
             return made[-1]
 
         yield make
-
-
-@pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    """The kind of board under contract."""
-    return str(request.param)
 
 
 @pytest.fixture

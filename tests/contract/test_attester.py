@@ -5,6 +5,8 @@ import pytest
 from mpwire.errors import Malformed, Unauthentic
 from tests.contract.rigs import Rig
 
+PORT = "attester"
+
 LONGEST = 4096
 
 

@@ -9,6 +9,8 @@ from mpwire.errors import Malformed
 from mpwire.secret import Secret
 from tests.contract.rigs import Rig, check_signature
 
+PORT = "keyring"
+
 LABEL = "sign"
 
 

@@ -7,6 +7,8 @@ from mpwire.errors import Malformed
 from mpwire.secret import Secret
 from tests.contract.rigs import Rig
 
+PORT = "sealer"
+
 DEK = Secret(bytes(range(32)))
 BLOB_MAX_BYTES = 1024
 

@@ -3,6 +3,8 @@
 from mpagent.hal.ports import LifeCycle, Provenance
 from tests.contract.rigs import Rig
 
+PORT = "soc"
+
 
 def test_facts_are_the_same_after_a_restart_and_a_power_cut(rig: Rig) -> None:
     with rig.open() as board:
