@@ -338,14 +338,14 @@ class Factory:
         """A board with a simulated i.MX8M Mini, or the part of `plan`, that attests by manufacturing protection."""
         folder = self._next()
         make_board(folder, plan or BoardPlan(closed=closed, uid=uid))
-        choice = BoardChoice("sim", "sim", "sealed", "sim", sim_chip=folder / "chip")
+        choice = BoardChoice(("sim",), ("sim",), ("sealed",), ("sim",), sim_chip=folder / "chip")
         return self._add(Device(folder, Line(self.oem), self.oem.image, choice))
 
     def tpm_board(self, tpm: SoftTpm) -> Device:
         """A board whose i.MX8M does not attest; a real TPM 2.0 does, and holds its keys."""
         folder = self._next()
         make_board(folder, BoardPlan(closed=True))
-        choice = BoardChoice("tpm", "tpm", "tpm", "sim", tpm_tcti=tpm.tcti, sim_chip=folder / "chip")
+        choice = BoardChoice(("tpm",), ("tpm",), ("tpm",), ("sim",), tpm_tcti=tpm.tcti, sim_chip=folder / "chip")
         return self._add(Device(folder, Line(self.oem), self.oem.image, choice))
 
     def copy_chip(self, device: Device) -> Device:

@@ -1,12 +1,13 @@
 """anchors.toml: trust and choice of the signed image. Read once, covered by verity, never changed by the device."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
 from mpagent.errors import AnchorsMissing
 from mpagent.hal.choose import ATTESTERS, KEYRINGS, SEALERS, SOCS, BoardChoice
 from mpagent.image import Image, WantedSlot
-from mpagent.tomlfile import Key, Table, list_of, octets, one_of, one_table, read_file, text, truth, whole
+from mpagent.tomlfile import Check, Key, Table, list_of, octets, one_of, one_table, read_file, text, truth, whole
 from mpwire.limits import NAME_MAX_BYTES, SLOT_VALUE_MAX_BYTES, SLOTS_MAX
 from mpwire.messages.grant import DESTINATIONS, KINDS_MADE
 
@@ -40,6 +41,20 @@ def _tcti(value: Any) -> str:
     return value
 
 
+def _preferences(offered: Iterable[str]) -> Check:
+    """One name or a list of distinct names, the preferred one first; becomes a tuple."""
+    known = one_of(*offered)
+    several = list_of(known, 1, len(tuple(offered)))
+
+    def check(value: Any) -> tuple[str, ...]:
+        names: tuple[str, ...] = several(value) if isinstance(value, list) else (known(value),)
+        if len(set(names)) < len(names):
+            raise ValueError("a list that names each backend once")
+        return names
+
+    return check
+
+
 _IMAGE: Final = {
     "realm": Key(one_of("lab", "production"), required=True),
     "product": Key(_NAME, required=True),
@@ -56,10 +71,10 @@ _IMAGE: Final = {
     "slot": Key(one_table, required=True),
 }
 _BOARD: Final = {
-    "attest": Key(one_of(*ATTESTERS), required=True),
-    "seal": Key(one_of(*SEALERS), required=True),
-    "keys": Key(one_of(*KEYRINGS), required=True),
-    "soc": Key(one_of(*SOCS), required=True),
+    "attest": Key(_preferences(ATTESTERS), required=True),
+    "seal": Key(_preferences(SEALERS), required=True),
+    "keys": Key(_preferences(KEYRINGS), required=True),
+    "soc": Key(_preferences(SOCS), required=True),
     "tpm_tcti": Key(_tcti),
     "sim_chip": Key(_chip),
 }

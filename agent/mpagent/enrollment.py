@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 from mpagent.acceptance import Accepted, Pending, accept_closed, accept_grant, check_slots
 from mpagent.belief import keep_update, make_trust
+from mpagent.belonging import note_choice
 from mpagent.errors import NotClosed, Refused, RefusedForNow
 from mpagent.hal.ports import Board, LifeCycle, Provenance, SocFacts
 from mpagent.image import Image
@@ -73,7 +74,8 @@ def greet(record: Record, heard: bytes | None, tools: Tools) -> Record:
     """1. Say who we are; nothing protects it, the Proof will carry its hash."""
     tools.progress("greeting the server")
     hello, ueid = write_hello(tools.board, tools.image, tools.random(16), tools.random(8))
-    return replace(record, stage=Stage.GREETED, outbox=hello, hello=hello, ueid=ueid)
+    chosen = note_choice(tools.board)
+    return replace(record, stage=Stage.GREETED, outbox=hello, hello=hello, ueid=ueid, chosen=chosen)
 
 
 def prove(record: Record, heard: bytes | None, tools: Tools) -> Record:

@@ -1,10 +1,11 @@
 """All that survives a power cut beside the vault. It holds no secret in the clear."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from mpwire.messages.plain import HASH, NAME, UEID
-from mpwire.shape import Converted, Field, Integer, ListOf, MapOf, Octets, OneOf
+from mpwire.shape import Converted, Field, Integer, ListOf, MapOf, Octets, OneOf, TableOf, Text
 
 RECORD_VERSION = 1
 RECORD_MAX_BYTES = 524_288
@@ -49,6 +50,8 @@ class Record:
     trust_updates: tuple[bytes, ...] = ()
     """TrustUpdates believed, as they came: nothing here is believed for standing here (belief.py)."""
     closed: bytes | None = None
+    chosen: Mapping[str, str] = field(default_factory=dict)
+    """The backends this enrollment began with, by "attest", "seal" and "keys": it ends with the same ones."""
 
 
 RECORD = MapOf(
@@ -67,5 +70,6 @@ RECORD = MapOf(
     Field(11, "time_floor", Integer(), "time floor"),
     Field(12, "trust_updates", ListOf(Octets(1, 2_048), 8), "trust updates believed"),
     Field(13, "closed", Octets(1, 16_384), "Closed as heard", required=False),
+    Field(14, "chosen", TableOf(Text(8), Text(32), 3), "backends in use"),
     constants={0: RECORD_VERSION},
 )

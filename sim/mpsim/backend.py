@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mpagent.errors import HardwareBusy, HardwareGone, NotMine
+from mpagent.errors import HardwareAbsent, HardwareBusy, HardwareGone, NotMine
 from mpagent.hal import ports
 from mpsim import faults, fuses, silicon
 from mpsim.faults import Fault
@@ -26,17 +26,17 @@ def untouched(_where: str) -> None:
 
 
 def open_soc(chip: Path, touch: Touch = untouched) -> "SimSoc":
-    """Identity of the chip in this folder. Raises HardwareGone when there is none."""
+    """Identity of the chip in this folder. Raises HardwareAbsent when there is none."""
     return SimSoc(_Pins(chip, touch))
 
 
 def open_attester(chip: Path, touch: Touch = untouched) -> "SimAttester":
-    """Manufacturing protection of the chip in this folder. Raises HardwareGone when there is no chip."""
+    """Manufacturing protection of the chip in this folder. Raises HardwareAbsent when there is no chip."""
     return SimAttester(_Pins(chip, touch))
 
 
 def open_sealer(chip: Path, touch: Touch = untouched) -> "SimSealer":
-    """CAAM blobs of the chip in this folder. Raises HardwareGone when there is no chip."""
+    """CAAM blobs of the chip in this folder. Raises HardwareAbsent when there is no chip."""
     return SimSealer(_Pins(chip, touch))
 
 
@@ -110,7 +110,7 @@ class _Pins:
 
     def __init__(self, folder: Path, touch: Touch) -> None:
         if not (folder / "make.json").is_file():
-            raise HardwareGone(f"no simulated chip in {folder}")
+            raise HardwareAbsent(f"no simulated chip in {folder}")
         self._chip = Chip(folder)
         self._touch = touch
 

@@ -46,7 +46,7 @@ def read_ek(tpm: SoftTpm, scratch: Path) -> bytes:
     disk = Disk(scratch / "shelf")
     disk.prepare()
     make_board(scratch / "any", BoardPlan(closed=True))
-    choice = BoardChoice("tpm", "tpm", "tpm", "sim", tpm_tcti=tpm.tcti, sim_chip=scratch / "any/chip")
+    choice = BoardChoice(("tpm",), ("tpm",), ("tpm",), ("sim",), tpm_tcti=tpm.tcti, sim_chip=scratch / "any/chip")
     with open_board(choice, scratch, DiskShelf(disk)) as board:
         name = board.attester.describe().attester_id[:34]
     shutil.rmtree(scratch)

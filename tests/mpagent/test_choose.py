@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import mpagent
-from mpagent.errors import ConfigWrong, HardwareGone
+from mpagent.errors import ConfigWrong, HardwareAbsent, HardwareGone
 from mpagent.hal.choose import ATTESTERS, KEYRINGS, SEALERS, SOCS, BoardChoice, open_board
 from mpagent.hal.ports import LifeCycle
 from mpsim.board import BoardPlan, make_board
@@ -16,8 +16,8 @@ from mpsim.shelf import MemoryShelf
 from mpsim.swtpm import SoftTpm
 from mpwire.secret import Secret
 
-SIM = BoardChoice(attest="sim", seal="sim", keys="sealed", soc="sim", sim_chip=Path("board/chip"))
-TPM = BoardChoice(attest="tpm", seal="tpm", keys="tpm", soc="none")
+SIM = BoardChoice(attest=("sim",), seal=("sim",), keys=("sealed",), soc=("sim",), sim_chip=Path("board/chip"))
+TPM = BoardChoice(attest=("tpm",), seal=("tpm",), keys=("tpm",), soc=("none",))
 
 
 def test_lists_hold_what_the_documents_name() -> None:
@@ -30,7 +30,7 @@ def test_lists_hold_what_the_documents_name() -> None:
 @pytest.mark.parametrize("field", ["attest", "seal", "keys", "soc"])
 def test_unknown_backend_stops_and_names_the_known_ones(tmp_path: Path, field: str) -> None:
     make_board(tmp_path / "board", BoardPlan(closed=True))
-    choice = replace(SIM, **{field: "plain"})  # type: ignore[arg-type]  # every field named above is a str
+    choice = replace(SIM, **{field: ("plain",)})  # type: ignore[arg-type]  # every field named above holds names
     with (
         pytest.raises(ConfigWrong, match=f"{field} = 'plain' is not one of: "),
         open_board(choice, tmp_path, MemoryShelf()),
@@ -53,6 +53,32 @@ def test_chip_that_is_not_there_is_gone_and_nothing_takes_its_place(tmp_path: Pa
         pass
 
 
+def test_first_that_is_there_is_taken_and_named(tmp_path: Path) -> None:
+    make_board(tmp_path / "board", BoardPlan(closed=True))
+    choice = replace(SIM, seal=("tpm", "sim"), tpm_tcti="device:/nowhere/tpm")
+    with open_board(choice, tmp_path, MemoryShelf()) as board:
+        assert board.sealer.name == "sim"
+        assert board.chosen == {"soc": "sim", "attest": "sim", "seal": "sim", "keys": "sealed"}
+
+
+def test_part_that_is_broken_is_not_passed_over(tmp_path: Path) -> None:
+    """Going on would let whoever breaks the better part choose the worse."""
+    make_board(tmp_path / "board", BoardPlan(closed=True))
+    (tmp_path / "tpm").touch()
+    choice = replace(SIM, seal=("tpm", "sim"), tpm_tcti=f"swtpm:path={tmp_path}/tpm")
+    with pytest.raises(HardwareGone, match="no TPM answers") as broken, open_board(choice, tmp_path, MemoryShelf()):
+        pass
+    assert not isinstance(broken.value, HardwareAbsent)
+
+
+def test_board_with_nothing_says_what_was_tried_and_why(tmp_path: Path) -> None:
+    choice = replace(SIM, soc=("none",), attest=("tpm", "sim"), tpm_tcti="device:/nowhere/tpm")
+    with pytest.raises(HardwareAbsent) as absent, open_board(choice, tmp_path, MemoryShelf()):
+        pass
+    assert str(absent.value).startswith("this board has nothing that the image names for attest (tpm: ")
+    assert "; sim: no simulated chip in " in str(absent.value)
+
+
 def test_device_without_mpsim_says_that_it_is_not_installed(tmp_path: Path) -> None:
     """In a process that sees agent/ alone, as a device does."""
     code = (
@@ -61,7 +87,7 @@ def test_device_without_mpsim_says_that_it_is_not_installed(tmp_path: Path) -> N
         "from pathlib import Path\n"
         "from mpagent.errors import ConfigWrong\n"
         "from mpagent.hal.choose import BoardChoice, open_board\n"
-        "choice = BoardChoice(attest='sim', seal='sim', keys='sealed', soc='sim', sim_chip=Path('chip'))\n"
+        "choice = BoardChoice(attest=('sim',), seal=('sim',), keys=('sealed',), soc=('sim',), sim_chip=Path('chip'))\n"
         "try:\n"
         "    with open_board(choice, Path('/'), None): pass\n"
         "except ConfigWrong as wrong:\n"
@@ -86,7 +112,7 @@ def test_importing_the_list_imports_no_backend_library() -> None:
 def test_simulated_soc_works_with_a_real_tpm(tmp_path: Path) -> None:
     make_board(tmp_path / "board", BoardPlan(closed=True))
     with SoftTpm(tmp_path / "tpm") as tpm:
-        choice = replace(TPM, soc="sim", sim_chip=Path("board/chip"), tpm_tcti=tpm.tcti)
+        choice = replace(TPM, soc=("sim",), sim_chip=Path("board/chip"), tpm_tcti=tpm.tcti)
         with open_board(choice, tmp_path, MemoryShelf()) as board:
             assert board.soc.read_facts().life_cycle is LifeCycle.CLOSED
             assert board.attester.describe().kind == "tpm"
@@ -97,7 +123,7 @@ def test_simulated_attester_works_with_sealing_by_a_real_tpm(tmp_path: Path) -> 
     """The part proves itself by MP and has a TPM beside it; no proof of the TPM is offered that nobody can appraise."""
     make_board(tmp_path / "board", BoardPlan(closed=True))
     with SoftTpm(tmp_path / "tpm") as tpm:
-        choice = replace(SIM, seal="tpm", keys="tpm", tpm_tcti=tpm.tcti)
+        choice = replace(SIM, seal=("tpm",), keys=("tpm",), tpm_tcti=tpm.tcti)
         with open_board(choice, tmp_path, MemoryShelf()) as board:
             assert board.sealer.unseal(board.sealer.seal(Secret(bytes(32)))) == Secret(bytes(32))
             assert board.attester.describe().kind == "mp"

@@ -22,7 +22,7 @@ abcd=
 
 [board]
 attest = "sim"
-seal = "sim"
+seal = ["tpm", "sim"]
 keys = "sealed"
 soc = "sim"
 sim_chip = "../chip"
@@ -52,7 +52,8 @@ def test_whole_anchors_are_read(tmp_path: Path) -> None:
         ("disk", "local", "sealed", 32),
         ("cloud", "random", "credential", 48),
     ]
-    assert (choice.attest, choice.keys, choice.sim_chip) == ("sim", "sealed", Path("../chip"))
+    assert (choice.attest, choice.seal, choice.keys) == (("sim",), ("tpm", "sim"), ("sealed",))
+    assert choice.sim_chip == Path("../chip")
 
 
 @pytest.mark.parametrize(
@@ -66,10 +67,14 @@ def test_whole_anchors_are_read(tmp_path: Path) -> None:
         ('["0411', '["0511', 5, "roots must be a list of uncompressed P-256 points"),
         ('["0411', '["zz11', 5, "roots must be a list of 65 bytes in hexadecimal digits"),
         ("-----BEGIN", "-----BEGUN", 6, "tls_roots must be a list of certificates in PEM"),
-        ('seal = "sim"', 'seel = "sim"', 15, "unknown key 'seel'; did you mean 'seal'?"),
+        ('seal = ["tpm", "sim"]', 'seel = "sim"', 15, "unknown key 'seel'; did you mean 'seal'?"),
         ('soc = "sim"', "", 13, "key 'soc' is missing"),
-        ('seal = "sim"', 'seal = "sin"', 15, "seal must be one of sim, tpm; did you mean 'sim'?"),
-        ('seal = "sim"', 'seal = "sim"\ntpm_tcti = "/dev/tpm0"', 16, "tpm_tcti must be"),
+        ('["tpm", "sim"]', '"sin"', 15, "seal must be one of "),
+        ('["tpm", "sim"]', '["tpm", "sin"]', 15, "seal must be a list of one of "),
+        ('["tpm", "sim"]', '["tpm", "sin"]', 15, "; did you mean 'sim'?"),
+        ('["tpm", "sim"]', '["sim", "sim"]', 15, "seal must be a list that names each backend once"),
+        ('["tpm", "sim"]', "[]", 15, "seal must be a list of 1 to "),
+        ('keys = "sealed"', 'keys = "sealed"\ntpm_tcti = "/dev/tpm0"', 17, "tpm_tcti must be"),
         ("[board]", "[bord]", 13, "unknown key 'bord'; did you mean 'board'?"),
         ('kind = "random"', 'kind = "randon"', 26, "kind must be one of"),
         ('kind = "random"', 'kind = "pool"', 26, "kind must be one of local, random, static, certificate"),

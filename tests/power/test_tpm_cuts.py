@@ -33,7 +33,7 @@ def tpm_board(folder: Path) -> Iterator[PluggedDevice]:
 
 def read_ek(tpm: SoftTpm) -> bytes:
     """Name of the EK: what an OEM puts on its list."""
-    choice = BoardChoice("tpm", "tpm", "tpm", "none", tpm_tcti=tpm.tcti)
+    choice = BoardChoice(("tpm",), ("tpm",), ("tpm",), ("none",), tpm_tcti=tpm.tcti)
     with open_board(choice, Path("/"), MemoryShelf()) as board:
         return board.attester.describe().attester_id[:34]
 

@@ -15,7 +15,7 @@ from tests.line import STATIC_HEX, Factory, Oem
 
 def read_ek(tpm: SoftTpm) -> bytes:
     """Name of the EK: what an OEM puts on its list."""
-    choice = BoardChoice("tpm", "tpm", "tpm", "none", tpm_tcti=tpm.tcti)
+    choice = BoardChoice(("tpm",), ("tpm",), ("tpm",), ("none",), tpm_tcti=tpm.tcti)
     with open_board(choice, Path("/"), MemoryShelf()) as board:
         return board.attester.describe().attester_id[:34]
 
@@ -34,7 +34,9 @@ def test_a_tpm_board_enrolls_and_unseals_after_a_power_cut(tmp_path: Path) -> No
         first = device.secrets()
         assert first["licence"].hex() == STATIC_HEX
         tpm.power_cycle()
-        device.choice = BoardChoice("tpm", "tpm", "tpm", "sim", tpm_tcti=tpm.tcti, sim_chip=device.choice.sim_chip)
+        device.choice = BoardChoice(
+            ("tpm",), ("tpm",), ("tpm",), ("sim",), tpm_tcti=tpm.tcti, sim_chip=device.choice.sim_chip
+        )
         assert device.secrets() == first
         assert oem.rows("SELECT attester, grade FROM units") == [("tpm", "L")]
         oem.stop()

@@ -1,4 +1,8 @@
-"""The closed list of backends. What the image names opens, or the agent stops: there is no fallback and no registry."""
+"""The closed list of backends. The image names some of each sort in the order it prefers them; no other is tried.
+
+A part that this board does not have moves on to the next name. A part that is there and broken stops: going on would
+let whoever breaks the better one choose the worse.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -8,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from mpagent.errors import ConfigWrong
+from mpagent.errors import ConfigWrong, HardwareAbsent
 from mpagent.hal import ports
 
 if TYPE_CHECKING:
@@ -20,12 +24,12 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True, slots=True)
 class BoardChoice:
-    """Which backend does what, as anchors.toml says."""
+    """Which backends may do what, as anchors.toml says: names of each sort, the preferred one first."""
 
-    attest: str
-    seal: str
-    keys: str
-    soc: str
+    attest: tuple[str, ...]
+    seal: tuple[str, ...]
+    keys: tuple[str, ...]
+    soc: tuple[str, ...]
     tpm_tcti: str | None = None
     """"device:/dev/tpmrm0" or "swtpm:path=SOCKET"; needed when any part is "tpm"."""
     sim_chip: Path | None = None
@@ -42,7 +46,7 @@ class NoSoc:
         return ports.SocFacts(family="generic", uid=None, life_cycle=None, srk_hash=None)
 
 
-class _Bench:
+class Bench:
     """Opens each chip at the first part that wants it, once, and closes it with the board."""
 
     def __init__(self, choice: BoardChoice, root: Path, shelf: ports.Shelf, stack: ExitStack) -> None:
@@ -53,6 +57,7 @@ class _Bench:
 
     @cached_property
     def tpm(self) -> "TpmParts":
+        """Raises ConfigWrong, HardwareAbsent, HardwareGone."""
         if self._choice.tpm_tcti is None:
             raise ConfigWrong('a part of this board is "tpm", and tpm_tcti does not say where the TPM is')
         from mpagent.hal.tpm import open_tpm  # a board without a TPM pays nothing for it
@@ -73,70 +78,119 @@ class _Bench:
         return getattr(module, opener)(self._root / self._choice.sim_chip)
 
     @cached_property
-    def sealer(self) -> ports.Sealer:
-        return _pick("seal", self._choice.seal, SEALERS)(self)
+    def soc(self) -> tuple[str, ports.Soc]:
+        """The name that was there, and its part; so are the next three."""
+        return _pick("soc", self._choice.soc, SOCS, self)
+
+    @cached_property
+    def attester(self) -> tuple[str, ports.Attester]:
+        return _pick("attest", self._choice.attest, ATTESTERS, self)
+
+    @cached_property
+    def sealer(self) -> tuple[str, ports.Sealer]:
+        return _pick("seal", self._choice.seal, SEALERS, self)
+
+    @cached_property
+    def keyring(self) -> tuple[str, ports.Keyring]:
+        return _pick("keys", self._choice.keys, KEYRINGS, self)
 
 
-def _open_sim_attester(bench: _Bench) -> ports.Attester:
+Opener = Callable[[Bench], Part]
+
+
+def _open_sim_attester(bench: Bench) -> ports.Attester:
     attester: ports.Attester = bench.open_sim("open_attester")
     return attester
 
 
-def _open_sim_sealer(bench: _Bench) -> ports.Sealer:
+def _open_sim_sealer(bench: Bench) -> ports.Sealer:
     sealer: ports.Sealer = bench.open_sim("open_sealer")
     return sealer
 
 
-def _open_sim_soc(bench: _Bench) -> ports.Soc:
+def _open_sim_soc(bench: Bench) -> ports.Soc:
     soc: ports.Soc = bench.open_sim("open_soc")
     return soc
 
 
-def _open_sealed_keyring(bench: _Bench) -> ports.Keyring:
+def _open_sealed_keyring(bench: Bench) -> ports.Keyring:
     from mpagent.hal.software import SealedKeyring  # `status` and --version read this module for its names only
 
-    return SealedKeyring(bench.sealer, bench.shelf)
+    return SealedKeyring(bench.sealer[1], bench.shelf)
 
 
-ATTESTERS: Final[Mapping[str, Callable[[_Bench], ports.Attester]]] = {
+ATTESTERS: Final[Mapping[str, Opener[ports.Attester]]] = {
     "sim": _open_sim_attester,
     "tpm": lambda bench: bench.tpm.attester,
 }
-SEALERS: Final[Mapping[str, Callable[[_Bench], ports.Sealer]]] = {
+SEALERS: Final[Mapping[str, Opener[ports.Sealer]]] = {
     "sim": _open_sim_sealer,
     "tpm": lambda bench: bench.tpm.sealer,
 }
-KEYRINGS: Final[Mapping[str, Callable[[_Bench], ports.Keyring]]] = {
+KEYRINGS: Final[Mapping[str, Opener[ports.Keyring]]] = {
     "sealed": _open_sealed_keyring,
     "tpm": lambda bench: bench.tpm.keyring,
 }
-SOCS: Final[Mapping[str, Callable[[_Bench], ports.Soc]]] = {
+SOCS: Final[Mapping[str, Opener[ports.Soc]]] = {
     "sim": _open_sim_soc,
     "none": lambda _bench: NoSoc(),
+}
+OFFERED: Final[Mapping[str, Mapping[str, Opener[Any]]]] = {
+    "soc": SOCS,
+    "attest": ATTESTERS,
+    "seal": SEALERS,
+    "keys": KEYRINGS,
 }
 
 
 @contextmanager
-def open_board(choice: BoardChoice, root: Path, shelf: ports.Shelf) -> Iterator[ports.Board]:
-    """The board of this choice; its chips are closed with the block. `root` is "/" on a device.
-
-    Raises ConfigWrong for a name that is not in the list or a part that needs more than the choice says.
-    """
+def open_bench(choice: BoardChoice, root: Path, shelf: ports.Shelf) -> Iterator[Bench]:
+    """Chips that open when a part of them is asked for; all are closed with the block. `root` is "/" on a device."""
     with ExitStack() as stack:
-        bench = _Bench(choice, root, shelf, stack)
-        attests_by_tpm = choice.attest == "tpm"
+        yield Bench(choice, root, shelf, stack)
+
+
+@contextmanager
+def open_board(choice: BoardChoice, root: Path, shelf: ports.Shelf) -> Iterator[ports.Board]:
+    """The board of this choice; its chips are closed with the block.
+
+    Raises ConfigWrong for a name that is not in the list or a part that needs more than the choice says,
+    HardwareAbsent when nothing of one sort is on this board, and what a broken part raises.
+    """
+    with open_bench(choice, root, shelf) as bench:
+        (soc, soc_part), (attest, attester) = bench.soc, bench.attester
+        (seal, sealer), (keys, keyring) = bench.sealer, bench.keyring
         yield ports.Board(
-            soc=_pick("soc", choice.soc, SOCS)(bench),
-            attester=_pick("attest", choice.attest, ATTESTERS)(bench),
-            sealer=bench.sealer,
-            keyring=_pick("keys", choice.keys, KEYRINGS)(bench),
-            activator=bench.tpm.activator if attests_by_tpm else None,
+            soc=soc_part,
+            attester=attester,
+            sealer=sealer,
+            keyring=keyring,
+            chosen={"soc": soc, "attest": attest, "seal": seal, "keys": keys},
+            activator=bench.tpm.activator if attest == "tpm" else None,
             # Certified under the AK, which means nothing where another attester signs.
-            key_prover=bench.tpm.key_prover if attests_by_tpm and choice.keys == "tpm" else None,
+            key_prover=bench.tpm.key_prover if attest == keys == "tpm" else None,
         )
 
 
-def _pick(key: str, name: str, offered: Mapping[str, Part]) -> Part:
+def open_part(bench: Bench, sort: str, name: str) -> Any:
+    """The one part of this sort and name. Raises as `open_board` does; HardwareAbsent when this board has none."""
+    return _open(sort, name, OFFERED[sort], bench)
+
+
+def _pick(sort: str, names: tuple[str, ...], offered: Mapping[str, Opener[Part]], bench: Bench) -> tuple[str, Part]:
+    """The first of `names` that is on this board."""
+    missing: list[str] = []
+    for name in names:
+        try:
+            return name, _open(sort, name, offered, bench)
+        except HardwareAbsent as absent:
+            if len(names) == 1:
+                raise
+            missing.append(f"{name}: {absent}")
+    raise HardwareAbsent(f"this board has nothing that the image names for {sort} ({'; '.join(missing)})")
+
+
+def _open(sort: str, name: str, offered: Mapping[str, Opener[Part]], bench: Bench) -> Part:
     if name not in offered:
-        raise ConfigWrong(f"{key} = {name!r} is not one of: {', '.join(sorted(offered))}")
-    return offered[name]
+        raise ConfigWrong(f"{sort} = {name!r} is not one of: {', '.join(sorted(offered))}")
+    return offered[name](bench)

@@ -206,3 +206,5 @@ class Board:
     activator: Activator | None = None
     key_prover: KeyProver | None = None
     counter: Counter | None = None
+    chosen: Mapping[str, str] = field(default_factory=dict)
+    """The backend that is there for "soc", "attest", "seal" and "keys", by its name in anchors.toml."""

@@ -21,7 +21,7 @@ class SimRig:
         self.shelf = MemoryShelf()
 
     def open(self, shelf: MemoryShelf | None = None) -> AbstractContextManager[ports.Board]:
-        choice = BoardChoice(attest="sim", seal="sim", keys="sealed", soc="sim", sim_chip=self._chip)
+        choice = BoardChoice(attest=("sim",), seal=("sim",), keys=("sealed",), soc=("sim",), sim_chip=self._chip)
         return open_board(choice, Path("/"), self.shelf if shelf is None else shelf)
 
     def power_cycle(self) -> None:

@@ -43,11 +43,11 @@ class TpmRig:
 def make_tpm(folder: Path) -> Iterator[TpmRig]:
     """Device keys in the TPM."""
     with SoftTpm(folder) as tpm:
-        yield TpmRig(tpm, BoardChoice(attest="tpm", seal="tpm", keys="tpm", soc="none"), MemoryShelf())
+        yield TpmRig(tpm, BoardChoice(attest=("tpm",), seal=("tpm",), keys=("tpm",), soc=("none",)), MemoryShelf())
 
 
 @contextmanager
 def make_tpm_with_sealed_keys(folder: Path) -> Iterator[TpmRig]:
     """Device keys in software, sealed by the TPM."""
     with SoftTpm(folder) as tpm:
-        yield TpmRig(tpm, BoardChoice(attest="tpm", seal="tpm", keys="sealed", soc="none"), MemoryShelf())
+        yield TpmRig(tpm, BoardChoice(attest=("tpm",), seal=("tpm",), keys=("sealed",), soc=("none",)), MemoryShelf())

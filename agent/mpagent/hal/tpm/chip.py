@@ -13,7 +13,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, Final, TypeVar
 
-from mpagent.errors import ConfigWrong, HardwareGone
+from mpagent.errors import ConfigWrong, HardwareAbsent, HardwareGone
 from mpagent.hal.tpm import faults, templates
 from mpagent.hal.tpm.blobs import WrappedObject
 from mpagent.hal.tpm.templates import Template
@@ -128,6 +128,20 @@ class Chip:
         self.run("opening a session", lambda esapi: esapi.trsess_set_attributes(self._session, attributes, 0xFF))
         return self._session
 
+    @contextmanager
+    def policy_session(self) -> Iterator[Any]:
+        """A fresh policy session, for as long as the block runs. It encrypts nothing: see private_session."""
+        tss = self.tss
+        symmetric = tss.TPMT_SYM_DEF(algorithm=tss.TPM2_ALG.NULL)
+        session = self.run(
+            "opening a policy session",
+            lambda esapi: esapi.start_auth_session(
+                tss.ESYS_TR.NONE, tss.ESYS_TR.NONE, tss.TPM2_SE.POLICY, symmetric, tss.TPM2_ALG.SHA256
+            ),
+        )
+        with self.holding(session):
+            yield session
+
     def read_properties(self, first: int, count: int) -> Mapping[int, int]:
         """TPM properties by number (TPM 2.0 Library, Part 2, section 6.13)."""
         tss = self.tss
@@ -209,11 +223,13 @@ def open_chip(tcti: str) -> Chip:
     """The TPM behind an explicit TCTI string: "device:/dev/tpmrm0" or "swtpm:path=SOCKET".
 
     Without a resource manager (anything but /dev/tpmrm0) its slots are emptied first. Raises ConfigWrong for another
-    string, HardwareGone when nothing answers there.
+    string, HardwareAbsent when there is no such node or socket, HardwareGone when nothing answers there.
     """
     kind, _, where = tcti.partition(":")
     if kind not in _KINDS or not where:
         raise ConfigWrong(f"tpm_tcti {tcti!r} is not one of: device:PATH, swtpm:path=SOCKET")
+    if not os.path.exists(where.removeprefix("path=")):  # before the library, which a board without a TPM need not load
+        raise HardwareAbsent(f"no TPM answers at {tcti}: nothing has that name")
     tss = _import_tss()
     try:
         esapi = tss.ESAPI(tcti)
