@@ -38,11 +38,11 @@ class SocFacts:
     family: str
     """Short lower-case SoC family, e.g. "imx8mm"; "generic" where unknown. 1 to 32 bytes."""
     uid: bytes | None
-    """Fuse UID, 8 bytes, big-endian as printed by /sys/devices/soc0/serial_number."""
+    """Fuse UID, 8 bytes (16 on i.MX 8ULP and 9), big-endian as printed by /sys/devices/soc0/serial_number."""
     life_cycle: LifeCycle | None
     """Fuse and live state taken together: CLOSED only if the running boot is closed as well."""
     srk_hash: bytes | None
-    """SHA-256 of the SRK table as fused, 32 bytes."""
+    """Hash of the SRK table as fused: SHA-256, 32 bytes; on 8QM and 8QXP SHA-512, 64 bytes."""
     provenance: Mapping[str, Provenance] = field(default_factory=dict)
     """For each of "uid", "life_cycle", "srk_hash" that is not None."""
 

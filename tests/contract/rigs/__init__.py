@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.contract.rigs.imx import make_imx
 from tests.contract.rigs.rig import Rig, check_signature
 from tests.contract.rigs.sim import make_sim
 from tests.contract.rigs.tpm import make_tpm, make_tpm_with_sealed_keys
@@ -25,6 +26,7 @@ class Kind:
 
 RIGS: Final[Mapping[str, Kind]] = {
     "sim": Kind(make_sim),
+    "imx": Kind(make_imx, ports=frozenset({"soc"})),
     "tpm": Kind(make_tpm),
     "tpm-with-sealed-keys": Kind(make_tpm_with_sealed_keys),
 }
