@@ -84,7 +84,7 @@ def draw_registry() -> str:
     claims = {field.key: (field.name, field.note) for field in eat.CLAIMS.fields}
     headers = {key: (name, note) for key, (name, _, note) in HEADERS.items()}
     headers[registry.HEADER_CRIT] = ("crit", "no critical header is understood: any list is refused")
-    headers[registry.HEADER_X5CHAIN] = ("x5chain", "reserved for card evidence; refused in wire version 1")
+    headers[registry.HEADER_X5CHAIN] = ("x5chain", "reserved: a card's certificates stand in the Hello")
     rows: list[Sequence[object]] = []
     for name, value in vars(registry).items():
         if name.startswith("ALG_"):
@@ -102,6 +102,7 @@ ALGORITHMS: Final[Mapping[int, str]] = {
     registry.ALG_MP_ES384: "reserved: refused as `profile-unverified`",
     registry.ALG_MP_ES512: "reserved: refused as `profile-unverified`",
     registry.ALG_TPM_QUOTE_ES256: "[TPMS_ATTEST, r ‖ s]; the quote's extraData = SHA-256(Sig_structure) (4.3)",
+    registry.ALG_OPTEE_PS256: "[measurement, RSASSA-PSS of 384 bytes] by OP-TEE's attestation PTA (4.3)",
 }
 OBJECTS: Final = (
     ("evidence, outer", labels.TYP_EVIDENCE, labels.AAD_EVIDENCE, "attester"),

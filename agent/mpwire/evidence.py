@@ -10,17 +10,21 @@ from mpwire.codec import decode, encode
 from mpwire.cose import Sign1, read_sign1
 from mpwire.errors import Malformed
 from mpwire.messages.eat import CLAIMS, Claims
+from mpwire.optee import MEASUREMENT_BYTES, SIGNATURE_BYTES
 from mpwire.shape import Integer, ListOf, Octets, Row
 
 CLAIMS_MAX_BYTES: Final = 3_584
 """So that the attester's Sig_structure stays below what MPSign takes (4096 bytes) with its framing."""
 INNER_ALGS: Final = frozenset({registry.ALG_ES256})
 OUTER_ALGS: Final = frozenset(
-    {registry.ALG_ES256, registry.ALG_MP_ES256, registry.ALG_TPM_QUOTE_ES256} | registry.UNVERIFIED_ALGS
+    {registry.ALG_ES256, registry.ALG_MP_ES256, registry.ALG_TPM_QUOTE_ES256, registry.ALG_OPTEE_PS256}
+    | registry.UNVERIFIED_ALGS
 )
 PCRS: Final = ListOf(Row(Integer(23), Octets(32)), 24)
 TPM_SIGNATURE: Final = Row(Octets(1, 1_024), Octets(64))
 """[TPMS_ATTEST, r || s]: the signature bytes of TPM-QUOTE-ES256."""
+OPTEE_SIGNATURE: Final = Row(Octets(MEASUREMENT_BYTES), Octets(SIGNATURE_BYTES))
+"""[hash of OP-TEE's memory, RSA-PSS signature]: the signature bytes of OPTEE-PS256."""
 
 
 def outer_headers(alg: int, profile: str | None) -> dict[int, object]:
@@ -57,6 +61,24 @@ def read_quote(outer: Sign1) -> tuple[bytes, bytes, tuple[tuple[int, bytes], ...
     pcrs = PCRS.read(outer.unprotected[registry.HEADER_ATTEST_PCRS], "pcrs")
     attest, signature = TPM_SIGNATURE.read(decode(outer.signature), "quote")
     return attest, signature, pcrs
+
+
+def check_bare(outer: Sign1) -> None:
+    """Nothing may stand beside a card's signature. Raises Malformed."""
+    if outer.unprotected:
+        raise Malformed("evidence-headers")
+
+
+def read_optee(outer: Sign1) -> tuple[bytes, bytes]:
+    """Measurement and RSA signature of OPTEE-PS256. Raises Malformed."""
+    check_bare(outer)
+    measurement, signature = OPTEE_SIGNATURE.read(decode(outer.signature), "optee")
+    return measurement, signature
+
+
+def write_optee_signature(measurement: bytes, signature: bytes) -> bytes:
+    """The signature bytes of OPTEE-PS256."""
+    return encode([measurement, signature])
 
 
 def write_tpm_signature(attest: bytes, signature: bytes) -> bytes:

@@ -238,8 +238,12 @@ def _describe_evidence(raw: bytes) -> Line:
         signature = Line(None, "signature", None, "of a quote: [TPMS_ATTEST, r || s]", inside)
     elif outer.alg == registry.ALG_MP_ES256:
         evidence.read_mpmr(outer)
-    elif outer.unprotected and outer.alg == registry.ALG_ES256:
-        raise Malformed("evidence-headers")
+    elif outer.alg == registry.ALG_OPTEE_PS256:
+        measurement, signed = evidence.read_optee(outer)
+        inside = (Line(None, "measurement", measurement.hex()), Line(None, "RSA-PSS", _show_bytes(signed)))
+        signature = Line(None, "signature", None, "of OP-TEE's attestation PTA: [measurement, signature]", inside)
+    elif outer.alg == registry.ALG_ES256:
+        evidence.check_bare(outer)
     if _read_typ(outer.payload) != labels.TYP_EAT:
         raise Malformed("evidence: cose-typ")
     inner = _nested(lambda inside: _describe_envelope(inside, "eat"), outer.payload, "evidence")
@@ -252,6 +256,7 @@ ALG_NAMES: Final[Mapping[int, str]] = {
     registry.ALG_MP_ES384: "MP-ES384",
     registry.ALG_MP_ES512: "MP-ES512",
     registry.ALG_TPM_QUOTE_ES256: "TPM-QUOTE-ES256",
+    registry.ALG_OPTEE_PS256: "OPTEE-PS256",
 }
 HEADERS: Final[Mapping[int, tuple[str, Shape, str]]] = {
     registry.HEADER_ALG: ("alg", Integer(-1, -100_000), "signature algorithm, out of the closed list"),

@@ -22,8 +22,11 @@ ALG_MP_ES256: Final = -70001
 ALG_MP_ES384: Final = -70002
 ALG_MP_ES512: Final = -70003
 ALG_TPM_QUOTE_ES256: Final = -70010
+ALG_OPTEE_PS256: Final = -70020
 UNVERIFIED_ALGS: Final = frozenset({ALG_MP_ES384, ALG_MP_ES512})
 """Reserved and refused as `profile-unverified`: no vector of a real part exists for them."""
+UNVERIFIED_PROFILES: Final = frozenset({"relay/1"})
+"""MP profiles specified and refused as `profile-unverified`: no trusted application makes them yet."""
 
 # COSE header parameters (RFC 9052 section 3.1, RFC 9360, RFC 9596).
 HEADER_ALG: Final = 1

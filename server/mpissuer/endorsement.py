@@ -1,21 +1,20 @@
-"""Whether an EK is one the OEM knows: by its Name on a list, or by a certificate under a pinned root (step 3.16)."""
+"""What makes a stranger's key one the OEM knows: a registration, or a certificate path to a pinned root (step 3.16)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import ExtensionOID
 
-from mpissuer.errors import Refused
-from mpissuer.policy import Product
-from mpissuer.ports import Catalogue
-from mpwire import p256, tpm2
-from mpwire.messages.plain import Material
+from mpwire.errors import Malformed, Unauthentic
 
-CHAIN_MAX = 4
-"""Certificates above an EK certificate; makers use one or two."""
+PATH_MAX: Final = 4
+"""Certificates of a path below its root; makers use one or two."""
+UNDERSTOOD: Final = frozenset({ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE, ExtensionOID.EXTENDED_KEY_USAGE})
+"""Extensions that may be critical."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,55 +24,47 @@ class Endorsed:
     kind: str
     key_id: bytes
     origin: str
-    """silicon, simulated, or certified by the maker of the TPM."""
+    """silicon, simulated, certified (by the maker of the TPM, or the issuer of the card), or first-use."""
     mp_use: str = "sign"
+    hardware_id: bytes | None = None
+    """The id that the attester itself proved. None for an MP key, which never says which unit."""
 
 
-def check_ek(material: Material, product: Product, catalogue: Catalogue, now: int) -> Endorsed:
-    """The EK is listed for the product, or certified. Raises Refused("ek") saying which was tried."""
-    assert material.ek_public is not None  # check_hello looked
-    name = tpm2.make_name(material.ek_public)
-    if name in product.eks:
-        known = catalogue.registered_key(name)
-        return Endorsed("tpm", name, known.origin if known is not None else "silicon")
-    if material.ek_certificate is not None and product.ek_roots:
-        _check_certificate(material.ek_certificate, material.ek_public, product.ek_roots, now)
-        return Endorsed("tpm", name, "certified")
-    raise Refused("ek", f"EK {name.hex()[4:20]} is not on the list of {product.name} and shows no certificate to check")
-
-
-def _check_certificate(der: bytes, ek_public: bytes, roots: tuple[str, ...], now: int) -> None:
+def read_certificate(der: bytes) -> x509.Certificate:
+    """Raises Malformed: the library raises many kinds of error for hostile or odd DER."""
     try:
         certificate = x509.load_der_x509_certificate(der)
-        pinned = [x509.load_pem_x509_certificate(pem.encode()) for pem in roots]
-        spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    except Exception as error:  # the library raises many kinds for hostile or odd DER
-        raise Refused("ek", f"the EK certificate cannot be read: {type(error).__name__}") from error
-    if spki != _write_spki(tpm2.read_public(ek_public)):
-        raise Refused("ek", "the EK certificate is for another key")
-    _check_path(certificate, pinned, now)
+        for read in (certificate.subject.rfc4514_string, certificate.public_key, lambda: certificate.extensions):
+            read()  # the library reads these only when asked
+    except Exception as error:
+        raise Malformed(f"the certificate cannot be read: {type(error).__name__}") from error
+    return certificate
 
 
-def _write_spki(ek: tpm2.Public) -> bytes:
-    if ek.is_ecc:
-        return p256.write_spki(ek.unique)
-    numbers = rsa.RSAPublicNumbers(ek.exponent or 65_537, int.from_bytes(ek.unique, "big"))
-    return numbers.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+def check_path(leaf: x509.Certificate, shown: Iterable[bytes], roots: tuple[str, ...], now: int) -> None:
+    """Walk issuer by issuer to a pinned certificate that signed itself; what is pinned goes before what is shown.
 
-
-def _check_path(certificate: x509.Certificate, pinned: list[x509.Certificate], now: int) -> None:
-    """Walk issuer by issuer inside the pinned set, to a certificate that signed itself."""
+    A certificate that is only shown has to be an authority's. Raises Malformed and Unauthentic.
+    """
     when = datetime.fromtimestamp(now, UTC)
-    for _ in range(CHAIN_MAX):
+    pinned = [x509.load_pem_x509_certificate(pem.encode()) for pem in roots]
+    between = [read_certificate(der) for der in shown]
+    certificate = leaf
+    for below in range(PATH_MAX):
         if not certificate.not_valid_before_utc <= when <= certificate.not_valid_after_utc:
-            raise Refused("ek", f"the certificate of {certificate.subject.rfc4514_string()!r} is not valid now")
+            raise Unauthentic(f"the certificate of {certificate.subject.rfc4514_string()!r} is not valid now")
         above = next((one for one in pinned if _issued(one, certificate)), None)
         if above is None:
-            raise Refused("ek", "the EK certificate is not under a pinned root")
-        if above == certificate or above.issuer == above.subject:
+            above = next((one for one in between if _issued(one, certificate)), None)
+            if above is None:
+                raise Unauthentic("no path of certificates leads to a pinned root")
+            _check_authority(above)
+        elif above.issuer == above.subject:
+            _check_room(above, below)
             return
+        _check_room(above, below)
         certificate = above
-    raise Refused("ek", "the EK certificate's path is too long")
+    raise Unauthentic("the path of certificates is too long")
 
 
 def _issued(above: x509.Certificate, below: x509.Certificate) -> bool:
@@ -84,3 +75,46 @@ def _issued(above: x509.Certificate, below: x509.Certificate) -> bool:
     except (ValueError, TypeError, InvalidSignature):
         return False
     return True
+
+
+def _check_authority(certificate: x509.Certificate) -> None:
+    """RFC 5280 section 6.1.4 (k) and (n): basicConstraints say CA; keyUsage, if there, says that it may certify."""
+    usage = find_key_usage(certificate)
+    if not is_authority(certificate) or (usage is not None and not usage.key_cert_sign):
+        raise Unauthentic("a certificate that is no authority's stands in the path")
+    check_understood(certificate)
+
+
+def _check_room(certificate: x509.Certificate, below: int) -> None:
+    """RFC 5280 section 6.1.4 (m): the path length leaves room for the `below` authorities under this one."""
+    basic = _find_basic_constraints(certificate)
+    if basic is not None and basic.path_length is not None and basic.path_length < below:
+        raise Unauthentic("an authority stands in the path above more authorities than its path length allows")
+
+
+def check_understood(certificate: x509.Certificate) -> None:
+    """RFC 5280 section 4.2: a critical extension nobody here reads (name constraints, say) refuses the certificate."""
+    for one in certificate.extensions:
+        if one.critical and one.oid not in UNDERSTOOD:
+            raise Unauthentic(f"a certificate has the critical extension {one.oid.dotted_string}")
+
+
+def is_authority(certificate: x509.Certificate) -> bool:
+    """Whether basicConstraints say CA."""
+    basic = _find_basic_constraints(certificate)
+    return basic is not None and basic.ca
+
+
+def _find_basic_constraints(certificate: x509.Certificate) -> x509.BasicConstraints | None:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+    except x509.ExtensionNotFound:
+        return None
+
+
+def find_key_usage(certificate: x509.Certificate) -> x509.KeyUsage | None:
+    """The keyUsage extension, or None."""
+    try:
+        return certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound:
+        return None

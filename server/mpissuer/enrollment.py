@@ -8,8 +8,9 @@ import hashlib
 import hmac
 
 from mpissuer.challenge import write_challenge
+from mpissuer.checks import require, step
 from mpissuer.errors import Refused
-from mpissuer.evidence import appraise, check_hello, require, step
+from mpissuer.evidence import appraise, check_hello
 from mpissuer.issuer import Issuer
 from mpissuer.orders import GrantOrder, Order, ReceiptOrder
 from mpissuer.ports import GrantRow

@@ -4,60 +4,30 @@ Nothing here touches the ledger. What a step returns is authentic from that step
 """
 
 import hashlib
-import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import TracebackType
+from dataclasses import dataclass, fields
+from typing import Final
 
-from mpissuer.challenge import check_challenge, check_not_expired, derive_credential_secret
-from mpissuer.endorsement import Endorsed, check_ek
+from mpissuer.attesters import card, mp, optee, tpm
+from mpissuer.challenge import check_challenge, check_not_expired
+from mpissuer.checks import require, step
+from mpissuer.endorsement import Endorsed
 from mpissuer.errors import Again, ProductWrong, Refused
+from mpissuer.heard import Heard
 from mpissuer.policy import Product, read_version
 from mpissuer.ports import Authority, Catalogue
-from mpwire import labels, mp, registry, tpm2
+from mpwire import labels, registry, tpm2
 from mpwire.cose import Sign1, sig_structure, verify_es256
 from mpwire.csr import read_csr
 from mpwire.errors import Malformed, Unauthentic
-from mpwire.evidence import read_inner, read_mpmr, read_outer, read_quote
+from mpwire.evidence import read_inner, read_outer
 from mpwire.limits import CHALLENGE_MAX_BYTES, HELLO_MAX_BYTES, PROOF_MAX_BYTES
 from mpwire.messages.eat import Claims
-from mpwire.messages.plain import CHALLENGE, HELLO, PROOF, Challenge, Hello, Proof, hash_key_attestation
-from mpwire.ueid import HARDWARE_ID_OF_KIND, TPM_NAME_BYTES, make_ueid
+from mpwire.messages.plain import CHALLENGE, HELLO, PROOF, Hello, Material, hash_key_attestation
+from mpwire.ueid import HARDWARE_ID_OF_KIND, make_ueid
 
-ALG_OF_KIND = {"mp": registry.ALG_MP_ES256, "tpm": registry.ALG_TPM_QUOTE_ES256}
-
-
-class step:
-    """Names the check inside it: a malformed or unauthentic part becomes Refused by that name."""
-
-    __slots__ = ("name",)
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if isinstance(error, Malformed | Unauthentic):
-            raise Refused(self.name, str(error)) from error
-
-
-def require(holds: bool, check: str, detail: str) -> None:
-    """Raises Refused(check) unless it holds."""
-    if not holds:
-        raise Refused(check, detail)
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """A Proof taken apart; nothing of it is authentic yet but that this issuer said the Challenge."""
-
-    proof: Proof
-    hello: Hello
-    challenge: Challenge
-    outer: Sign1
-    product: Product
+ATTESTERS: Final = {"mp": mp, "tpm": tpm, "card": card, "optee": optee}
+"""By kind: its algorithm, the public material it needs, and its checks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +47,7 @@ def appraise(raw: bytes, authority: Authority, catalogue: Catalogue, now: int) -
     with step("device-signature"):  # 3.19
         inner, claims = read_inner(heard.outer.payload)
         verify_es256(inner, claims.cnf.key, labels.AAD_EAT)
-    check_binding(heard, claims)  # 3.20 to 3.26
+    check_binding(heard, claims, endorsed)  # 3.20 to 3.26
     certificate_keys = check_csrs(heard, claims)  # 3.27
     check_key_attestations(heard, claims)  # 3.28
     slots = sorted(slot.name for slot in heard.product.slots)
@@ -115,26 +85,20 @@ def check_hello(hello: Hello, catalogue: Catalogue) -> Product:
         hello.attester.kind in product.attesters, "attester", f"{hello.attester.kind} is not pinned for {product.name}"
     )
     with step("attester-material"):
-        _check_material(hello)
+        check_material(hello.attester)
     return product
 
 
-def _check_material(hello: Hello) -> None:
-    """2.6: complete for its kind, and the id is recomputed from what is shown."""
-    one = hello.attester
-    of_tpm = (one.ek_public, one.ak_public) if one.kind == "tpm" else ()
-    foreign = (one.x5chain,) if one.kind == "tpm" else (one.x5chain, one.ek_public, one.ak_public, one.ek_certificate)
-    fits = all(part is not None for part in of_tpm) and all(part is None for part in foreign)
-    if not fits or (one.profile is not None) != (one.kind == "mp"):
+_ALWAYS: Final = frozenset({"kind", "attester_id"})
+
+
+def check_material(one: Material) -> None:
+    """2.6: complete for its kind and nothing else, and the id is recomputed from what is shown."""
+    attester = ATTESTERS[one.kind]
+    shown = {field.name for field in fields(one) if getattr(one, field.name) is not None} - _ALWAYS
+    if not attester.NEEDED <= shown <= attester.ALLOWED:
         raise Malformed(f"the public material does not fit an attester of kind {one.kind}")
-    if one.kind == "mp" and len(one.attester_id) != 32:
-        raise Malformed("an mp attester-id has 32 bytes")
-    if one.kind == "tpm":
-        assert one.ek_public is not None and one.ak_public is not None  # of_tpm
-        tpm2.check_ak(tpm2.read_public(one.ak_public))
-        tpm2.check_ek(tpm2.read_public(one.ek_public))
-        if one.attester_id != tpm2.make_name(one.ek_public) + tpm2.make_name(one.ak_public):
-            raise Malformed("the attester-id is not EK Name || AK Name")
+    attester.check_material(one)
 
 
 def check_envelope(outer: Sign1, kind: str, product: Product) -> None:
@@ -143,48 +107,28 @@ def check_envelope(outer: Sign1, kind: str, product: Product) -> None:
         raise Refused(
             "profile-unverified", f"algorithm {outer.alg} is reserved: no vector of a real part exists for it"
         )
-    require(outer.alg == ALG_OF_KIND[kind], "evidence-alg", f"algorithm {outer.alg} is not that of {kind}")
+    require(outer.alg == ATTESTERS[kind].ALG, "evidence-alg", f"algorithm {outer.alg} is not that of {kind}")
     profile = outer.headers.get(registry.HEADER_PROFILE)
+    if profile in registry.UNVERIFIED_PROFILES:
+        raise Refused("profile-unverified", f"profile {profile} is specified and made by nobody yet")
     require(profile == (product.profile if kind == "mp" else None), "profile", f"profile {profile!r}")
 
 
 def check_attester(heard: Heard, authority: Authority, catalogue: Catalogue, now: int) -> Endorsed:
     """3.16 to 3.18: a known key made the outer signature, and what stands beside it is as the policy wants."""
     message = sig_structure(heard.outer.protected, labels.AAD_EVIDENCE, heard.outer.payload)
-    if heard.hello.attester.kind == "mp":
-        return _check_mp(heard, message, catalogue)
-    return _check_tpm(heard, message, authority, catalogue, now)
+    match heard.material.kind:
+        case "mp":
+            return mp.check_mp(heard, message, catalogue)
+        case "tpm":
+            return tpm.check_tpm(heard, message, authority, catalogue, now)
+        case "card":
+            return card.check_card(heard, now)
+        case _:
+            return optee.check_optee(heard, message, catalogue)
 
 
-def _check_mp(heard: Heard, message: bytes, catalogue: Catalogue) -> Endorsed:
-    key_id = heard.hello.attester.attester_id
-    key = catalogue.registered_key(key_id)
-    known = key is not None and key.public_key is not None and key_id in heard.product.mp_keys
-    require(known, "attester-key", f"MP key {key_id.hex()[:16]} is not registered for {heard.product.name}")
-    assert key is not None and key.public_key is not None  # known
-    with step("attester-signature"):
-        mpmr = read_mpmr(heard.outer)
-        mp.verify_mp(key.public_key, message, mpmr, heard.outer.signature)
-    require(mpmr in heard.product.mpmrs, "mpmr", f"MPMR {mpmr.hex()} is not on the allow-list")
-    return Endorsed("mp", key_id, key.origin, key.mp_use)
-
-
-def _check_tpm(heard: Heard, message: bytes, authority: Authority, catalogue: Catalogue, now: int) -> Endorsed:
-    material, product = heard.hello.attester, heard.product
-    assert material.ak_public is not None  # check_hello looked
-    endorsed = check_ek(material, product, catalogue, now)
-    with step("attester-signature"):
-        attest, signature, pcrs = read_quote(heard.outer)
-        ak = tpm2.read_public(material.ak_public)
-        tpm2.verify_quote(attest, signature, ak.unique, hashlib.sha256(message).digest(), pcrs)
-    secret = derive_credential_secret(heard.challenge.nonce, material.attester_id, authority)
-    right = hmac.digest(secret.reveal(), hashlib.sha256(heard.proof.evidence).digest(), "sha256")
-    activated = heard.proof.activation is not None and hmac.compare_digest(right, heard.proof.activation)
-    require(activated, "activation", "the TPM with this EK did not activate the credential for this AK")
-    return endorsed
-
-
-def check_binding(heard: Heard, claims: Claims) -> None:
+def check_binding(heard: Heard, claims: Claims, endorsed: Endorsed) -> None:
     """3.20 to 3.26: the claims are about this exchange, this attester and this board."""
     require(claims.nonce == heard.challenge.nonce, "nonce", "the evidence answers another challenge's nonce")
     hello_hash = hashlib.sha256(heard.proof.hello).digest()
@@ -193,15 +137,15 @@ def check_binding(heard: Heard, claims: Claims) -> None:
     require(claims.challenge_hash == challenge_hash, "challenge-hash", "the evidence is about another challenge")
     wrapped = claims.attester_id == heard.hello.attester.attester_id
     require(wrapped, "attester-id", "the claims were made beside another attester: re-wrapped evidence")
-    require(_names_itself(heard, claims), "ueid", "the ueid is not the one its hardware ids give")
+    require(_names_itself(heard, claims, endorsed), "ueid", "the ueid is not the one its hardware ids give")
     require(claims.realm == heard.product.realm, "realm", f"image of realm {claims.realm}")
     require(claims.product == heard.product.name, "product", f"image of product {claims.product!r}")
 
 
-def _names_itself(heard: Heard, claims: Claims) -> bool:
-    kind = heard.hello.attester.kind
+def _names_itself(heard: Heard, claims: Claims, endorsed: Endorsed) -> bool:
+    kind = heard.material.kind
     hardware_id = claims.hardware_ids.get(HARDWARE_ID_OF_KIND[kind])
-    if hardware_id is None or (kind == "tpm" and hardware_id != claims.attester_id[:TPM_NAME_BYTES]):
+    if hardware_id is None or endorsed.hardware_id not in (None, hardware_id):
         return False
     with step("ueid"):
         family = _read_family(claims.hwmodel)
@@ -279,6 +223,6 @@ def _check_software(product: Product, claims: Claims) -> None:
 
 def grade_of(endorsed: Endorsed, claims: Claims) -> str:
     """S: genuine part and our boot chain; K: known key, software unproven; L: lab."""
-    if endorsed.origin == "simulated" or claims.life_cycle in (1, 2, 4):
+    if endorsed.origin in ("simulated", "first-use") or claims.life_cycle in (1, 2, 4):
         return "L"
     return "S" if endorsed.kind == "mp" and claims.life_cycle == 3 else "K"

@@ -19,7 +19,7 @@ from mpwire.messages.grant import DESTINATIONS, KINDS_MADE
 from mpwire.secret import Secret
 from mpwire.ueid import TPM_NAME_BYTES
 
-ATTESTERS: Final = ("mp", "tpm")
+ATTESTERS: Final = ("mp", "tpm", "card", "optee")
 GRADES: Final = ("S", "K", "L")
 VERSION_MAX: Final = 2**31 - 1
 CERTIFICATES_MAX: Final = 16
@@ -70,6 +70,14 @@ class Product:
     """EK Names allowed, 34 bytes."""
     ek_roots: tuple[str, ...]
     """PEM of EK certificate authorities."""
+    card_roots: tuple[str, ...]
+    """PEM of authorities of card certificates."""
+    optee_keys: tuple[bytes, ...]
+    """Attester ids of attestation keys allowed, 32 bytes, where `optee_rule` is "listed"."""
+    optee_rule: str
+    """"listed", "imported" (any registered one), or in realm lab "first-use" (any at all, grade L)."""
+    optee_measurements: tuple[bytes, ...] | None
+    """Hashes of OP-TEE allowed; None where the file says "any"."""
     minimum_software: tuple[int, ...]
     slots: tuple[SlotPolicy, ...]
     digest: bytes
@@ -89,6 +97,9 @@ _KEYS: Final[Mapping[str, type]] = {
     "srk_hashes": list,
     "eks": list,
     "ek_roots": list,
+    "card_roots": list,
+    "optee_keys": list,
+    "optee_measurements": list,
     "minimum_software": str,
     "slot": list,
 }
@@ -113,9 +124,11 @@ def read_product(text: str) -> Product:
     except (ValueError, RecursionError) as error:  # beside its own error, tomllib lets pass what Python itself refuses
         raise ProductWrong(f"not TOML: {error}") from None
     _check_keys(tree, _KEYS)
+    realm = _choice(tree, "realm", ("lab", "production"), "lab")
+    optee_rule, optee_keys = _optee_keys(tree, realm)
     return Product(
         name=_text(tree, "name"),
-        realm=_choice(tree, "realm", ("lab", "production"), "lab"),
+        realm=realm,
         attesters=_choices(tree, "attesters", ATTESTERS),
         grades=_choices(tree, "grades", GRADES),
         life_cycle=_choice(tree, "life_cycle", ("closed", "any"), "closed"),
@@ -125,7 +138,11 @@ def read_product(text: str) -> Product:
         mpmrs=tuple(_mpmr(one) for one in tree.get("mpmr", ["optee"])),
         srk_hashes=_hexes(tree, "srk_hashes", 32),
         eks=_hexes(tree, "eks", TPM_NAME_BYTES),
-        ek_roots=tuple(_pem(one) for one in tree.get("ek_roots", [])),
+        ek_roots=_pems(tree, "ek_roots"),
+        card_roots=_pems(tree, "card_roots"),
+        optee_keys=optee_keys,
+        optee_rule=optee_rule,
+        optee_measurements=_measurements(tree),
         minimum_software=read_version(tree.get("minimum_software", "0")),
         slots=_read_slots(tree.get("slot", [])),
         digest=hashlib.sha256(text.encode()).digest(),
@@ -187,12 +204,29 @@ def _mpmr(one: object) -> bytes:
     return MPMR_NAMES[one] if isinstance(one, str) and one in MPMR_NAMES else _hex(one, "mpmr", 32)
 
 
-def _pem(one: object) -> str:
+def _pems(tree: Mapping[str, Any], key: str) -> tuple[str, ...]:
     try:
-        x509.load_pem_x509_certificate(str(one).encode())
+        for one in tree.get(key, []):
+            x509.load_pem_x509_certificate(str(one).encode())
     except ValueError:
-        raise ProductWrong("ek_roots: each is one X.509 certificate in PEM", key="ek_roots") from None
-    return str(one)
+        raise ProductWrong(f"{key}: each is one X.509 certificate in PEM", key=key) from None
+    return tuple(map(str, tree.get(key, [])))
+
+
+def _optee_keys(tree: Mapping[str, Any], realm: str) -> tuple[str, tuple[bytes, ...]]:
+    """The rule, and the list that the rule "listed" is about."""
+    match tree.get("optee_keys", []):
+        case ["imported"]:
+            return "imported", ()
+        case ["first-use"]:
+            if realm != "lab":
+                raise ProductWrong("optee_keys: first-use is for realm lab; import the keys", key="optee_keys")
+            return "first-use", ()
+    return "listed", _hexes(tree, "optee_keys", 32)
+
+
+def _measurements(tree: Mapping[str, Any]) -> tuple[bytes, ...] | None:
+    return None if tree.get("optee_measurements") == ["any"] else _hexes(tree, "optee_measurements", 32)
 
 
 def _point(text: object, key: str) -> bytes:

@@ -53,10 +53,10 @@ class RegisteredKey:
     """An attester key or EK that the OEM imported."""
 
     key_id: bytes
-    """mp: SHA-256(X || Y), 32 bytes. tpm: EK Name, 34 bytes."""
+    """mp: SHA-256(X || Y), 32 bytes. tpm: EK Name, 34 bytes. optee: SHA-256 of the public key, 32 bytes."""
     kind: str
     public_key: bytes | None
-    """mp: the 65-byte point. tpm: None, the EK comes with the Hello."""
+    """mp: the 65-byte point. tpm: None, the EK comes with the Hello. optee: SubjectPublicKeyInfo, DER."""
     origin: str
     """"silicon" or "simulated"."""
     mp_use: str = "sign"

@@ -6,16 +6,17 @@ besides) and `books` (what the ledger knows: recall, nonce_used, owners, unit, j
 instead where nothing is refused. Every part made after a bent one is made over it, so that one check alone can fail.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from mpwire import labels, mp, registry, tpm2
+from mpwire import labels, mp, p256, registry, tpm2
 from mpwire.codec import decode, encode
 from mpwire.messages.grant import SlotReceipt
 from mpwire.messages.plain import CHALLENGE, HELLO, Material
 from mpwire.ueid import make_ueid
-from tests.vectors import exchange, golden, world
+from tests.vectors import attesters, cards, exchange, golden, rsa, world
 from tests.vectors.exchange import Bent, speak
 from tests.vectors.format import Vector, write_bytes
 
@@ -29,6 +30,8 @@ def vectors() -> list[Vector]:
         _hellos,
         _exchange,
         _attesters,
+        _cards,
+        _optees,
         _quotes,
         _binding,
         _requests,
@@ -58,7 +61,7 @@ def _hello(name: str, step: str, check: str, kind: str, **changes: Any) -> Vecto
 
 
 def _hellos() -> Iterator[Vector]:
-    for kind in ("mp", "tpm"):
+    for kind in attesters.KINDS:
         yield _hello(f"hello of a {kind} board", "2.7", "challenge-said", kind)
     yield _vector("hello cut short", "hello", "2.1", "malformed", golden.MP.hello[:-1])
     yield _hello("hello in another version", "2.2", "wire-version", "mp", versions=(2, 3))
@@ -66,7 +69,9 @@ def _hellos() -> Iterator[Vector]:
     yield _hello("hello with a line credential", "2.4", "line", "mp", line=(b"credential", bytes(64)))
     raw = golden.MP.hello
     yield _vector("hello by an attester not pinned", "hello", "2.5", "attester", raw, policy={"attesters": ["tpm"]})
-    yield _hello("hello by a card", "2.5", "attester", "mp", attester=Material("card", bytes(32), x5chain=(b"0",)))
+    for kind in ("card", "optee"):
+        raw, pinned = exchange.speak(kind).hello, {"policy": {"attesters": ["mp", "tpm"]}}
+        yield _vector(f"hello by {kind} where it is not pinned", "hello", "2.5", "attester", raw, **pinned)
     for name, kind, attester in _materials():
         yield _hello(f"hello {name}", "2.6", "attester-material", kind, attester=attester)
 
@@ -90,11 +95,28 @@ def _materials() -> Iterator[tuple[str, str, Material]]:
     )
     wrong = replace(tpm_one, ek_public=world.AK_PUBLIC, attester_id=ak_name + ak_name)
     yield "with an AK as EK", "tpm", wrong
+    yield from _other_materials()
     yield "with a public area cut short", "tpm", replace(tpm_one, ak_public=world.AK_PUBLIC[:-1])
 
 
+def _other_materials() -> Iterator[tuple[str, str, Material]]:
+    card, optee_one = exchange.material("card"), exchange.material("optee")
+    yield "of card without certificates", "card", replace(card, x5chain=None)
+    yield "of card with the id of another certificate", "card", replace(card, x5chain=card.x5chain[::-1])
+    yield "of card with a key of OP-TEE", "card", replace(card, rsa_public=rsa.OPTEE.public)
+    yield "of optee without its key", "optee", replace(optee_one, rsa_public=None)
+    yield "of optee with another key", "optee", replace(optee_one, rsa_public=rsa.OTHER_OPTEE.public)
+    yield "of optee with certificates", "optee", replace(optee_one, x5chain=card.x5chain)
+    yield "of optee with a profile", "optee", replace(optee_one, profile="raw")
+    point = p256.write_spki(world.OTHER.public_key())
+    long = rsa.OPTEE.public + b"\x00"
+    for what, public in (("a key of P-256", point), ("a key with a rest", long), ("no key", b"\x30\x00")):
+        shown = replace(optee_one, rsa_public=public, attester_id=hashlib.sha256(public).digest())
+        yield f"of optee with {what}", "optee", shown
+
+
 def _exchange() -> Iterator[Vector]:
-    for kind in ("mp", "tpm"):
+    for kind in attesters.KINDS:
         yield _proof(f"proof of a {kind} board", "3.48", "order", kind)
     yield _vector("proof cut short", "proof", "3.10", "malformed", golden.MP.proof[:-1])
     yield _proof("proof around an empty hello", "3.10", "malformed", bent=Bent(hello_sent=b"\xa0"))
@@ -129,7 +151,13 @@ def _exchange() -> Iterator[Vector]:
     yield _proof(
         "evidence of tpm under MP-ES256", "3.15", "evidence-alg", "tpm", Bent(outer={"alg": registry.ALG_MP_ES256})
     )
-    yield _proof("evidence of a profile not pinned", "3.15", "profile", bent=Bent(outer={"profile": "relay/1"}))
+    yield _proof("evidence of card under MP-ES256", "3.15", "evidence-alg", "card", Bent(outer={"alg": -70001}))
+    yield _proof("evidence of optee under ES256", "3.15", "evidence-alg", "optee", Bent(outer={"alg": -7}))
+    relay = Bent(outer={"profile": "relay/1"})
+    yield _proof("evidence of the profile that nobody makes yet", "3.15", "profile-unverified", bent=relay)
+    yield _proof("evidence of card with a profile", "3.15", "profile", "card", Bent(outer={"profile": "raw"}))
+    yield _proof("evidence of optee with a profile", "3.15", "profile", "optee", Bent(outer={"profile": "raw"}))
+    yield _proof("evidence of a profile not pinned", "3.15", "profile", policy={"profile": "relay/1"})
     yield _proof("evidence of mp without a profile", "3.15", "profile", bent=Bent(outer={"profile": None}))
     yield _proof("evidence of tpm with a profile", "3.15", "profile", "tpm", Bent(outer={"profile": "raw"}))
 
@@ -145,7 +173,7 @@ def _drop_claims(raw: bytes) -> bytes:
 
 def _bend_evidence(change: Callable[[list[Any]], list[Any]], kind: str = "mp") -> Bent:
     """Golden evidence with the four parts of its envelope changed after it was signed."""
-    tagged: Any = decode((golden.MP if kind == "mp" else golden.TPM).evidence)
+    tagged: Any = decode(exchange.speak(kind).evidence)
     return Bent(proof={"evidence": b"\xd2" + encode(change(tagged.value))})
 
 
@@ -177,6 +205,69 @@ def _attesters() -> Iterator[Vector]:
     yield _proof("activation by guess", "3.18", "activation", "tpm", Bent(proof={"activation": bytes(32)}))
     yield _proof("inner evidence by another key", "3.19", "device-signature", bent=Bent(sign_key=world.OTHER))
     yield _proof("inner evidence of tpm by another key", "3.19", "device-signature", "tpm", Bent(sign_key=world.OTHER))
+
+
+def _cards() -> Iterator[Vector]:
+    path, signature = "card-certificate", "attester-signature"
+    yield _proof("card where no root is pinned", "3.16", path, "card", policy={"card_roots": []})
+    for what, chain in cards.wrong_chains().items():
+        shown = replace(exchange.material("card"), x5chain=chain, attester_id=hashlib.sha256(chain[0]).digest())
+        bent = Bent(hello={"attester": shown}, claims={"attester_id": shown.attester_id})
+        yield _proof(f"card certificate {what}", "3.16", path, "card", bent)
+    yield _proof("evidence by another card", "3.17", signature, "card", Bent(attest_key=world.OTHER))
+    beside = Bent(outer={"beside": {registry.HEADER_MPMR: mp.MPMR_OPTEE}})
+    yield _proof("evidence of card with an mpmr", "3.17", signature, "card", beside)
+    renewed = cards.der(cards.certify("card 1 renewed", cards.CARD, "card authority", cards.BETWEEN_KEY))
+    shown = replace(
+        exchange.material("card"), x5chain=(renewed, cards.BETWEEN), attester_id=hashlib.sha256(renewed).digest()
+    )
+    bent = Bent(hello={"attester": shown}, claims={"attester_id": shown.attester_id})
+    yield _proof("card with a renewed certificate keeps its name", "3.48", "order", "card", bent)
+    name = bytes(32)
+    named = {"hardware_ids": {"card-key": name}, "ueid": make_ueid("card", world.FAMILY, name)}
+    stolen = Bent(claims=named, hello={"ueid": named["ueid"]})
+    yield _proof("claims of another card than its certificate's", "3.24", "ueid", "card", stolen)
+    yield _proof("card where the product wants S", "3.36", "grade", "card", policy={"grades": ["S"]})
+    attested = Bent(attestation={"sign": exchange.certify_key(world.SIGN_PUBLIC, bytes(60))})
+    yield _proof("key attestation of a card board", "3.28", "key-attestation", "card", attested)
+
+
+def _optees() -> Iterator[Vector]:
+    key, signature = "attester-key", "attester-signature"
+    yield _proof("attestation key nobody imported", "3.16", key, "optee", issuer={"registered": False})
+    yield _proof("attestation key of another product", "3.16", key, "optee", policy={"optee_keys": []})
+    imported = {"optee_rule": "imported", "optee_keys": []}
+    yield _proof("attestation key imported", "3.48", "order", "optee", policy=imported)
+    unknown = {"issuer": {"registered": False}}
+    yield _proof("unknown key where the imported are taken", "3.16", key, "optee", policy=imported, **unknown)
+    first = {"optee_rule": "first-use", "optee_keys": []}
+    yield _proof("unknown key on first use is no K", "3.36", "grade", "optee", policy=first, **unknown)
+    lab = {**first, "grades": ["L"]}
+    yield _proof("unknown key on first use in a lab", "3.48", "order", "optee", policy=lab, **unknown)
+    for what, key_or_outer in (
+        ("by another key", {"attest_key": rsa.OTHER_OPTEE}),
+        ("over another nonce", {"outer": {"nonce": bytes(32)}}),
+        ("told beside another measurement", {"outer": {"told": bytes(32)}}),
+        ("hashed twice", {"outer": {"hashed": lambda one: hashlib.sha256(one).digest()}}),
+        ("with another salt", {"outer": {"salt_bytes": 20}}),
+    ):
+        yield _proof(f"attestation {what}", "3.17", signature, "optee", Bent(**key_or_outer))
+    bare = _bend_evidence(lambda one: [*one[:3], bytes(64)], "optee")
+    yield _proof("attestation that is r || s", "3.17", signature, "optee", bare)
+    other = Bent(outer={"measurement": bytes(32)})
+    yield _proof("another OP-TEE than listed", "3.18", "measurement", "optee", other)
+    yield _proof("no OP-TEE listed", "3.18", "measurement", "optee", policy={"optee_measurements": []})
+    loose = {"optee_measurements": None}
+    yield _proof("any OP-TEE where the product says so", "3.48", "order", "optee", other, policy=loose)
+    name = bytes(32)
+    named = {"hardware_ids": {"optee-key": name}, "ueid": make_ueid("optee", world.FAMILY, name)}
+    stolen = Bent(claims=named, hello={"ueid": named["ueid"]})
+    yield _proof("claims of another key than the attestation's", "3.24", "ueid", "optee", stolen)
+    mixed = Bent(claims={"hardware_ids": {"imx-uid": exchange.hardware_ids("optee")["imx-uid"]}})
+    yield _proof("claims of optee without its key", "3.24", "ueid", "optee", mixed)
+    production = {"policy": {"realm": "production"}, "issuer": {"realm": "production", "origin": "simulated"}}
+    board = Bent(claims={"realm": "production"})
+    yield _proof("simulated OP-TEE in production", "3.31", "origin", "optee", board, **production)
 
 
 def _quotes() -> Iterator[Vector]:

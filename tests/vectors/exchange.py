@@ -1,4 +1,4 @@
-"""One whole exchange in the fixed world, MP and TPM, with a handle on every part that a negative vector bends."""
+"""One whole exchange in the fixed world, by any kind of attester, with a handle on every part that a vector bends."""
 
 import hashlib
 import hmac
@@ -14,11 +14,10 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from mpwire import hpke, labels, mp, p256, registry, tpm2
+from mpwire import hpke, labels, p256, registry, tpm2
 from mpwire.codec import encode
 from mpwire.cose import join_sign1, sig_structure, write_sign1
 from mpwire.csr import write_csr
-from mpwire.evidence import outer_headers, write_tpm_signature
 from mpwire.merkle import Frontier, inclusion_path, leaf_hash, tree_root
 from mpwire.messages.eat import CLAIMS, Claims, Confirmation
 from mpwire.messages.grant import (
@@ -44,17 +43,15 @@ from mpwire.messages.plain import (
     Closed,
     Credential,
     Hello,
-    Material,
     Proof,
     WireKeyAttestation,
     hash_key_attestation,
 )
 from mpwire.secret import Secret
 from mpwire.trust import write_signed
-from mpwire.ueid import make_ueid
 from tests.vectors import world
+from tests.vectors.attesters import attester_id, hardware_ids, make_outer, material, ueid
 
-UID: Final = bytes.fromhex("1a2b3c4d5e6f7081")
 SRK_HASH: Final = world.fill("srk-hash", 32)
 CERTIFICATE_SLOT: Final = "idevid"
 SLOTS: Final = ("disk-key", "api-key", "update-ca", CERTIFICATE_SLOT)
@@ -69,30 +66,6 @@ POLICY_DIGEST: Final = world.fill("policy-digest", 32)
 
 Bend = Mapping[str, Any]
 """Attributes of a part to set to other values."""
-
-
-def attester_id(kind: str) -> bytes:
-    """As Hello and EAT carry it."""
-    if kind == "mp":
-        return mp.key_id(world.MP.public_key())
-    return tpm2.make_name(world.EK_PUBLIC) + tpm2.make_name(world.AK_PUBLIC)
-
-
-def hardware_ids(kind: str) -> dict[str, bytes]:
-    """Every id of the board the vectors are about."""
-    return {"imx-uid": UID} if kind == "mp" else {"imx-uid": UID, "tpm-ek": tpm2.make_name(world.EK_PUBLIC)}
-
-
-def ueid(kind: str) -> bytes:
-    """Name of that board."""
-    return make_ueid(kind, world.FAMILY, UID if kind == "mp" else tpm2.make_name(world.EK_PUBLIC))
-
-
-def material(kind: str) -> Material:
-    """Its attester."""
-    if kind == "mp":
-        return Material("mp", attester_id(kind), profile="raw")
-    return Material("tpm", attester_id(kind), ek_public=world.EK_PUBLIC, ak_public=world.AK_PUBLIC)
 
 
 def make_hello(kind: str) -> Hello:
@@ -137,10 +110,10 @@ class Bent:
     claims: Bend = field(default_factory=dict)
     sign_key: world.FixedKey = world.DEVICE_SIGN
     """Makes the inner signature; the claims go on naming DEVICE_SIGN."""
-    attest_key: world.FixedKey | None = None
+    attest_key: Any = None
     """Makes the outer signature."""
     outer: Bend = field(default_factory=dict)
-    """alg, profile, mpmr, pcrs, attest (a changed tpm2.Attest)."""
+    """alg, profile, and what attesters.py takes for the kind: mpmr, pcrs, members of tpm2.Attest, measurement, ..."""
     attestation: Bend = field(default_factory=dict)
     """label: replacement WireKeyAttestation, or None to leave it out. The claims hash what is sent."""
     csrs: Bend = field(default_factory=dict)
@@ -169,7 +142,7 @@ def certify_key(
 
 
 def _attestations(kind: str, nonce: bytes, bent: Bend) -> dict[str, WireKeyAttestation]:
-    if kind == "mp":
+    if kind != "tpm":
         return dict(bent)
     made = {
         labels.DEVICE_SIGN: certify_key(world.SIGN_PUBLIC, nonce),
@@ -215,25 +188,6 @@ def make_inner(claims: Claims, key: world.FixedKey = world.DEVICE_SIGN) -> bytes
     return write_sign1(headers, CLAIMS.encode(claims), labels.AAD_EAT, key.sign)
 
 
-def make_outer(kind: str, inner: bytes, key: world.FixedKey | None = None, bend: Bend | None = None) -> bytes:
-    """The attester's envelope over the device key's."""
-    given = dict(bend or {})
-    alg = given.pop("alg", registry.ALG_MP_ES256 if kind == "mp" else registry.ALG_TPM_QUOTE_ES256)
-    protected = encode(outer_headers(alg, given.pop("profile", "raw" if kind == "mp" else None)))
-    message = sig_structure(protected, labels.AAD_EVIDENCE, inner)
-    if kind == "mp":
-        mpmr = given.pop("mpmr", mp.MPMR_OPTEE)
-        signature = (key or world.MP).sign_digest(mp.digest(message, mpmr))
-        return join_sign1(protected, {registry.HEADER_MPMR: mpmr}, inner, signature)
-    pcrs = given.pop("pcrs", world.PCRS)
-    quote = tpm2.Quote(tuple(index for index, _ in world.PCRS), tpm2.digest_pcrs([one for _, one in world.PCRS]))
-    made = tpm2.Attest(tpm2.make_name(world.AK_PUBLIC), hashlib.sha256(message).digest(), world.CLOCK, 1, quote)
-    attest = tpm2.write_attest(replace(made, **given))
-    told = [[index, one] for index, one in pcrs]
-    signature = write_tpm_signature(attest, (key or world.AK).sign(attest))
-    return join_sign1(protected, {registry.HEADER_ATTEST_PCRS: told}, inner, signature)
-
-
 @dataclass(frozen=True)
 class Spoken:
     """What the device says and hears up to its Proof."""
@@ -257,13 +211,13 @@ def speak(kind: str, bent: Bent | None = None) -> Spoken:
     attested = _attestations(kind, nonce, bent.attestation)
     claims = replace(make_claims(kind, hello, challenge, csrs, attested), **bent.claims)
     inner = make_inner(claims, bent.sign_key)
-    evidence = make_outer(kind, inner, bent.attest_key, bent.outer)
+    evidence = make_outer(kind, inner, bent.attest_key, dict(bent.outer))
     proof = Proof(evidence, hello, challenge, csrs, attested, _activation(kind, nonce, evidence))
     return Spoken(hello, challenge, inner, evidence, PROOF.encode(replace(proof, **bent.proof)))
 
 
 def _activation(kind: str, nonce: bytes, evidence: bytes) -> bytes | None:
-    if kind == "mp":
+    if kind != "tpm":
         return None
     key = world.derive(labels.CREDENTIAL_SECRET, nonce[16:20])
     secret = hmac.digest(key, nonce[:28] + attester_id(kind), "sha256")

@@ -72,6 +72,10 @@ def _read_evidence(raw: bytes) -> Any:
         evidence.read_mpmr(outer)
     elif outer.alg == registry.ALG_TPM_QUOTE_ES256:
         evidence.read_quote(outer)
+    elif outer.alg == registry.ALG_OPTEE_PS256:
+        evidence.read_optee(outer)
+    elif outer.alg == registry.ALG_ES256:
+        evidence.check_bare(outer)
     return evidence.read_inner(outer.payload)
 
 

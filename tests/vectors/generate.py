@@ -4,13 +4,14 @@ import hashlib
 import json
 
 from mpwire import mp, tpm2
-from tests.vectors import asking, exchange, golden, hearing, spelling, structure, trusting, world
+from tests.vectors import asking, attesters, cards, exchange, golden, hearing, rsa, spelling, structure, trusting, world
 from tests.vectors.format import HERE, render
 
 
 def render_world() -> str:
     """What a stranger needs to make the same bytes: the keys' scalars and the two clocks."""
-    keys = {name: one for name, one in vars(world).items() if isinstance(one, world.FixedKey)}
+    named = {**vars(world), "CARD": cards.CARD, "CARD_ROOT": cards.ROOT_KEY, "CARD_AUTHORITY": cards.BETWEEN_KEY}
+    keys = {name: one for name, one in named.items() if isinstance(one, world.FixedKey)}
     told = {
         "now": world.NOW,
         "device_floor": world.BUILD_TIME,
@@ -25,9 +26,17 @@ def render_world() -> str:
             "mpmrs": [mp.MPMR_OPTEE.hex()],
             "srk_hashes": [exchange.SRK_HASH.hex()],
             "eks": [tpm2.make_name(world.EK_PUBLIC).hex()],
+            "card_roots": [cards.ROOT_PEM],
+            "optee_rule": "listed",
+            "optee_keys": [exchange.attester_id("optee").hex()],
+            "optee_measurements": [rsa.MEASUREMENT.hex()],
         },
-        "ueid": {kind: exchange.ueid(kind).hex() for kind in ("mp", "tpm")},
+        "ueid": {kind: exchange.ueid(kind).hex() for kind in attesters.KINDS},
         "grant": granted(),
+        "rsa_keys": {
+            name: {"p": f"{one.p:x}", "q": f"{one.q:x}", "public": one.public.hex()}
+            for name, one in (("optee", rsa.OPTEE), ("other_optee", rsa.OTHER_OPTEE))
+        },
         "keys": {
             name.lower(): {"scalar": one.to_scalar().reveal().hex(), "point": one.public_key().hex()}
             for name, one in sorted(keys.items())

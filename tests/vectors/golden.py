@@ -6,16 +6,18 @@ from typing import Any, Final
 from mpwire import labels, registry
 from mpwire.codec import decode
 from mpwire.cose import write_sign1
-from mpwire.evidence import outer_headers
 from mpwire.messages.eat import CLAIMS
 from mpwire.messages.grant import CONTENTS, Content, Manifest, SlotGrant
 from mpwire.messages.plain import CHALLENGE, HELLO, REFUSAL, Challenge, Refusal
 from mpwire.secret import Secret
 from tests.vectors import exchange, world
 from tests.vectors.format import Vector, write_bytes
+from tests.vectors.rsa import OPTEE as OPTEE_KEY
 
 MP: Final = exchange.speak("mp")
 TPM: Final = exchange.speak("tpm")
+CARD: Final = exchange.speak("card")
+OPTEE: Final = exchange.speak("optee")
 GRANT: Final = exchange.make_grant(MP)
 RECEIPT: Final = exchange.make_receipt(GRANT)
 CLOSED: Final = exchange.make_closed(RECEIPT)
@@ -30,6 +32,7 @@ def hello_with_everything() -> bytes:
         profile="relay/1",
         ek_certificate=exchange.device_certificate(),
         x5chain=(exchange.device_certificate(),),
+        rsa_public=OPTEE_KEY.public,
     )
     hello = exchange.make_hello("tpm")
     return HELLO.encode(replace(hello, versions=(1, 2), attester=material, line=(b"line credential", bytes(64))))
@@ -55,12 +58,6 @@ def decode_eat(inner: bytes) -> bytes:
     tagged: Any = decode(inner)
     payload: bytes = tagged.value[2]
     return payload
-
-
-def evidence_of_card() -> bytes:
-    """An ES256 attester: nothing stands beside its signature."""
-    headers = outer_headers(registry.ALG_ES256, None)
-    return write_sign1(headers, MP.inner, labels.AAD_EVIDENCE, world.OTHER.sign)
 
 
 def contents_with_everything() -> bytes:
@@ -102,15 +99,20 @@ def messages() -> dict[str, tuple[str, bytes]]:
     return {
         "hello-mp": ("hello", MP.hello),
         "hello-tpm": ("hello", TPM.hello),
+        "hello-card": ("hello", CARD.hello),
+        "hello-optee": ("hello", OPTEE.hello),
         "hello-with-everything": ("hello", hello_with_everything()),
         "challenge-mp": ("challenge", MP.challenge),
         "challenge-tpm": ("challenge", TPM.challenge),
         "challenge-without-claims": ("challenge", challenge_without_claims()),
         "proof-mp": ("proof", MP.proof),
         "proof-tpm": ("proof", TPM.proof),
+        "proof-card": ("proof", CARD.proof),
+        "proof-optee": ("proof", OPTEE.proof),
         "evidence-mp": ("evidence", MP.evidence),
         "evidence-tpm": ("evidence", TPM.evidence),
-        "evidence-card": ("evidence", evidence_of_card()),
+        "evidence-card": ("evidence", CARD.evidence),
+        "evidence-optee": ("evidence", OPTEE.evidence),
         "eat-mp": ("eat", MP.inner),
         "eat-tpm": ("eat", TPM.inner),
         "eat-claims-with-least": ("eat-claims", claims_with_least()),

@@ -15,7 +15,11 @@ from mpwire import p256
 from mpwire.codec import encode
 from mpwire.secret import Secret
 
-HEX_LISTS = ("mp_keys", "mpmrs", "srk_hashes", "eks")
+HEX_LISTS = ("mp_keys", "mpmrs", "srk_hashes", "eks", "optee_keys", "optee_measurements")
+
+
+def _read_hexes(told: list[str] | None) -> tuple[bytes, ...] | None:
+    return None if told is None else tuple(map(bytes.fromhex, told))
 
 
 def load_key(world: Mapping[str, Any], name: str) -> p256.SoftKey:
@@ -77,13 +81,15 @@ class FixedIssuer:
         told = {**self.world["policy"], **self.vector.get("policy", {})}
         if name != told["name"]:
             return None
-        lists = {key: tuple(bytes.fromhex(one) for one in told[key]) for key in HEX_LISTS}
+        lists = {key: _read_hexes(told[key]) for key in HEX_LISTS}
         return Product(
             **{key: told[key] for key in ("name", "realm", "life_cycle", "profile", "mp_use")},
             **lists,
             attesters=tuple(told["attesters"]),
             grades=tuple(told["grades"]),
             ek_roots=(),
+            card_roots=tuple(told["card_roots"]),
+            optee_rule=told["optee_rule"],
             minimum_software=tuple(told["minimum_software"]),
             slots=tuple(
                 SlotPolicy(**one, value=Secret(b"x") if one["kind"] == "static" else None) for one in told["slots"]
@@ -100,6 +106,9 @@ class FixedIssuer:
         registered = self.differs.get("registered", True)
         if isinstance(registered, dict) and key_id.hex() in registered:
             return self._key(key_id, bytes.fromhex(registered[key_id.hex()]))
+        if registered is not False and key_id.hex() == self.world["policy"]["optee_keys"][0]:
+            public = bytes.fromhex(self.world["rsa_keys"]["optee"]["public"])
+            return RegisteredKey(key_id, "optee", public, self.differs.get("origin", "silicon"))
         if registered is False or key_id.hex() not in self.world["policy"]["mp_keys"]:
             return None
         return self._key(key_id, bytes.fromhex(self.world["keys"]["mp"]["point"]))

@@ -65,6 +65,28 @@ def _evidence() -> Iterator[Vector]:
     ):
         raw = b"\xd2" + encode([protected, {registry.HEADER_ATTEST_PCRS: pcrs}, inner, signature])
         yield _vector(f"evidence-tpm with {what}", "evidence", rule, raw)
+    yield from _bare_evidence()
+
+
+def _bare_evidence() -> Iterator[Vector]:
+    """Nothing stands beside the signature of a card or of OP-TEE, and that of OP-TEE has two parts."""
+    for kind in ("card", "optee"):
+        tagged: Any = decode(golden.messages()[f"evidence-{kind}"][1])
+        protected, _, inner, signature = tagged.value
+        for what, beside in (
+            ("an mpmr", {registry.HEADER_MPMR: bytes(32)}),
+            ("PCRs", {registry.HEADER_ATTEST_PCRS: []}),
+        ):
+            raw = b"\xd2" + encode([protected, beside, inner, signature])
+            yield _vector(f"evidence-{kind} beside {what}", "evidence", "evidence-headers", raw)
+    for what, rule, broken in (
+        ("as a map", "optee: not an array", encode({})),
+        ("with three places", "optee: not an array", encode([bytes(32), bytes(384), 0])),
+        ("with a measurement of 20 bytes", "optee: not a byte string", encode([bytes(20), bytes(384)])),
+        ("of 2048 bits", "optee: not a byte string", encode([bytes(32), bytes(256)])),
+    ):
+        raw = b"\xd2" + encode([protected, {}, inner, broken])
+        yield _vector(f"evidence-optee signature {what}", "evidence", rule, raw)
 
 
 _OTHER: Final = {

@@ -34,7 +34,7 @@ SYMMETRIC_ROOT: Final = sha256(b"mpagent/vectors/symmetric-root").digest()
 POLICY: Final = {
     "name": PRODUCT,
     "realm": REALM,
-    "attesters": ["mp", "tpm"],
+    "attesters": ["mp", "tpm", "card", "optee"],
     "grades": ["S", "K"],
     "life_cycle": "closed",
     "profile": "raw",

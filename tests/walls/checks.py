@@ -10,7 +10,7 @@ from tests.walls.rooms import ROOT
 RAISERS: Final = {"Refused", "Unauthentic", "PeerBroke", "step", "require"}
 NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 SPEAKING: Final = [
-    *(ROOT / "server/mpissuer").glob("*.py"),
+    *(ROOT / "server/mpissuer").rglob("*.py"),
     ROOT / "agent/mpagent/acceptance.py",
     ROOT / "agent/mpwire/trust.py",
     ROOT / "agent/mpwire/merkle.py",

@@ -95,6 +95,6 @@ CLAIMS = MapOf(
         registry.CLAIM_HARDWARE_IDS,
         "hardware_ids",
         TableOf(Text(16), Octets(1, 68), 8),
-        "imx-uid, tpm-ek, card-key: ids the hardware cannot change",
+        "imx-uid, tpm-ek, card-key, optee-key: ids the hardware cannot change",
     ),
 )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from mpwire import limits, registry
 from mpwire.codec import encode
+from mpwire.optee import PUBLIC_MAX_BYTES
 from mpwire.shape import Field, Integer, ListOf, MapOf, Octets, OneOf, Row, TableOf, Text
 
 NAME = Text(limits.NAME_MAX_BYTES)
@@ -34,18 +35,22 @@ class Material:
     ek_certificate: bytes | None = None
     ak_public: bytes | None = None
     x5chain: tuple[bytes, ...] | None = None
+    rsa_public: bytes | None = None
 
+
+ATTESTER_ID_NOTE = "mp: SHA-256(X||Y); tpm: EK Name || AK Name; card: SHA-256(certificate); optee: SHA-256(rsa_public)"
 
 MATERIAL = MapOf(
     "attester",
     Material,
-    Field(1, "kind", OneOf("mp", "tpm", "card"), "kind of attester"),
-    Field(2, "attester_id", Octets(32, 68), "mp: SHA-256(X||Y); tpm: EK Name || AK Name; card: certificate SHA-256"),
+    Field(1, "kind", OneOf("mp", "tpm", "card", "optee"), "kind of attester"),
+    Field(2, "attester_id", Octets(32, 68), ATTESTER_ID_NOTE),
     Field(3, "profile", OneOf("raw", "relay/1"), "mp: who wrote the claims", required=False),
     Field(4, "ek_public", Octets(1, 1_024), "tpm: TPMT_PUBLIC of the EK", required=False),
     Field(5, "ek_certificate", CERTIFICATE, "tpm: EK certificate, DER", required=False),
     Field(6, "ak_public", Octets(1, 1_024), "tpm: TPMT_PUBLIC of the AK", required=False),
     Field(7, "x5chain", ListOf(CERTIFICATE, 4, 1), "card: certificates, DER, leaf first", required=False),
+    Field(8, "rsa_public", Octets(1, PUBLIC_MAX_BYTES), "optee: SubjectPublicKeyInfo, DER", required=False),
 )
 
 
