@@ -31,6 +31,10 @@ _BY_CLASS: Final[tuple[tuple[type[MpError], str], ...]] = (
     (errors.NotMine, "this chip cannot open what lies here; rework on the server, then an empty state partition"),
     (errors.Tampered, "keep the board apart; rework on the server, then an empty state partition"),
     (errors.NotClosed, "close the part and reboot"),
+    (
+        errors.PcrsMoved,
+        "boot an approved image, or have the OEM approve what this one measures (mpserver tpm authorize-pcrs)",
+    ),
     (Damaged, "run mpagent enroll, which sets it aside and says what that means"),
     (errors.HardwareBusy, "try again"),
     (errors.HardwareLockout, "wait until the TPM's lockout ends; its owner can end it at once"),

@@ -81,6 +81,12 @@ class NotClosed(MpError):
     exit_code, retry = 77, Retry.OPERATOR
 
 
+class PcrsMoved(MpError):
+    """What runs was not approved by the OEM to have what is sealed. Nothing is damaged: an approved image opens it."""
+
+    exit_code, retry = 77, Retry.OPERATOR
+
+
 class HardwareBusy(MpError):
     """Nothing happened in the chip; ask again."""
 

@@ -11,6 +11,9 @@ from mpwire.shape import Field, Integer, ListOf, MapOf, Octets, OneOf, Row
 REALM = OneOf("lab", "production")
 ROLES = ("grant", "head", "bundle", "job", "trust", "tls", "ca")
 ISSUER_CHAIN = ListOf(Octets(1, 2_048), ISSUER_CHAIN_MAX, 1)
+PCR_INDEX_MAX = 15
+"""PCRs 0 to 15 keep their value until reset; any software resets 16 and 23, a late launch 17 to 22 (TCG PC Client
+Platform TPM Profile, section 4.6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,5 +109,32 @@ ENTRY = MapOf(
     Field(3, "subject", NAME, "job, product or key named by this entry"),
     Field(4, "digest", HASH, "SHA-256 of what happened: Grant, Receipt, or the object"),
     Field(5, "ueid", Octets(33), "board, where there is one", required=False),
+    constants={0: registry.WIRE_VERSION},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PcrApproval:
+    """The OEM's word that software which measures so may open what boards of one product sealed."""
+
+    realm: str
+    product: str
+    pcrs: tuple[tuple[int, bytes], ...]
+    """(index, SHA-256 bank value), rising."""
+    signature: bytes
+
+
+PCR_APPROVAL = MapOf(
+    "pcr-approval",
+    PcrApproval,
+    Field(1, "realm", REALM, "realm"),
+    Field(2, "product", NAME, "the product whose boards it is for"),
+    Field(
+        3,
+        "pcrs",
+        ListOf(Row(Integer(PCR_INDEX_MAX), Octets(32)), PCR_INDEX_MAX + 1, 1),
+        "[index, value of the SHA-256 bank], rising, not all zero",
+    ),
+    Field(4, "signature", Octets(64), "by the PCR authority, over policy and policyRef"),
     constants={0: registry.WIRE_VERSION},
 )

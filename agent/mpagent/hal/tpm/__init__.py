@@ -7,10 +7,12 @@ from typing import Self
 from mpagent.hal.ports import Shelf
 from mpagent.hal.tpm.attest import TpmActivator, TpmAttester, TpmKeyProver
 from mpagent.hal.tpm.chip import Chip, open_chip
+from mpagent.hal.tpm.counter import TpmCounter
 from mpagent.hal.tpm.keys import TpmKeyring
+from mpagent.hal.tpm.pcrs import PcrBinding, PcrPolicy
 from mpagent.hal.tpm.seal import TpmSealer
 
-__all__ = ["TpmParts", "open_tpm"]
+__all__ = ["PcrBinding", "TpmParts", "open_tpm"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,8 @@ class TpmParts:
     keyring: TpmKeyring
     key_prover: TpmKeyProver
     sealer: TpmSealer
+    counter: TpmCounter
+    """For boards whose image asks for one; nothing is defined in the TPM before its first read."""
 
     def close(self) -> None:
         """Flush everything this process loaded, and free the TPM for the next one."""
@@ -37,8 +41,11 @@ class TpmParts:
         self.close()
 
 
-def open_tpm(tcti: str, shelf: Shelf) -> TpmParts:
-    """Open the TPM behind `tcti` (see chip.open_chip); wrapped keys live on `shelf`. Makes no key yet."""
+def open_tpm(tcti: str, shelf: Shelf, binding: PcrBinding | None = None) -> TpmParts:
+    """Open the TPM behind `tcti` (see chip.open_chip); wrapped keys live on `shelf`. Makes no key yet.
+
+    With `binding` what is sealed opens only for software whose PCR values the OEM approved.
+    """
     chip = open_chip(tcti)
     attester = TpmAttester(chip, shelf)
     keyring = TpmKeyring(chip, shelf)
@@ -48,5 +55,6 @@ def open_tpm(tcti: str, shelf: Shelf) -> TpmParts:
         activator=TpmActivator(chip, attester),
         keyring=keyring,
         key_prover=TpmKeyProver(chip, attester, keyring),
-        sealer=TpmSealer(chip),
+        sealer=TpmSealer(chip, None if binding is None else PcrPolicy(chip, binding)),
+        counter=TpmCounter(chip),
     )

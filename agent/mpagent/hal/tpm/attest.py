@@ -3,13 +3,16 @@
 import hashlib
 from typing import Any, Final
 
-from mpagent.errors import HardwareBusy, HardwareGone, NotMine
+from mpagent.errors import HardwareBusy, NotMine
 from mpagent.hal.ports import Attestation, AttesterMaterial, KeyAttestation, Shelf
 from mpagent.hal.tpm import endorsement, faults, templates
 from mpagent.hal.tpm.blobs import WrappedObject
 from mpagent.hal.tpm.chip import Chip
+from mpagent.hal.tpm.endorsement import Endorsement
 from mpagent.hal.tpm.keys import TpmKeyring
 from mpagent.hal.tpm.objects import find_or_make, read_signature
+from mpagent.hal.tpm.pcrs import read_pcrs, write_selection
+from mpagent.hal.tpm.templates import Template
 from mpwire import tpm2
 from mpwire.errors import Malformed, MpError
 from mpwire.limits import MP_MESSAGE_MAX_BYTES
@@ -23,11 +26,11 @@ QUOTED_PCRS: Final = tuple(range(8))
 Firmware Profile, section 3.3.4). What comes later changes with every update, and is not appraised."""
 QUALIFYING_BYTES: Final = 32
 ACTIVATED_BYTES: Final = 32
-CREDENTIAL_PART_MAX_BYTES: Final = 68
-"""Each half of a credential for a P-256 EK and a 32-byte secret: two lengths and two times 32 bytes. A TPM may read
-over what follows, so that two messages would mean the same."""
+CREDENTIAL_MAX_BYTES: Final = 68
+"""A credential of a 32-byte secret, and the seed for a P-256 EK: two lengths and two times 32 bytes each. A TPM may
+read over what follows, so that two messages would mean the same."""
 _PCR_BYTES: Final = 32
-_SELECTION: Final = "sha256:" + ",".join(map(str, QUOTED_PCRS))
+_SELECTION: Final = write_selection(QUOTED_PCRS)
 _TRIES: Final = 2
 
 
@@ -41,6 +44,7 @@ class TpmAttester:
         self._shelf = shelf
         self._ak: WrappedObject | None = None
         self._material: AttesterMaterial | None = None
+        self._endorsement: Endorsement | None = None
 
     def ak(self) -> WrappedObject:
         """The AK, made at the first call of the first run. Raises NotMine and Tampered as a keyring does."""
@@ -48,16 +52,25 @@ class TpmAttester:
             self._ak = find_or_make(self._chip, self._shelf, AK_NAME, templates.ATTESTATION)
         return self._ak
 
+    def ek(self) -> Template:
+        """The template of the EK that this TPM shows."""
+        return self._find_endorsement().template
+
+    def _find_endorsement(self) -> Endorsement:
+        if self._endorsement is None:
+            self._endorsement = endorsement.find_endorsement(self._chip)
+        return self._endorsement
+
     def describe(self) -> AttesterMaterial:
-        """EK and AK as TPMT_PUBLIC, and the certificate from NV index 0x01C0000A where there is one."""
+        """EK and AK as TPMT_PUBLIC, and the EK's certificate where its maker left one in the TPM."""
         if self._material is None:
-            ak_public = self.ak().public
-            ek_public = endorsement.read_public(self._chip)
+            ak_public, shown = self.ak().public, self._find_endorsement()
+            ek_public = endorsement.read_public(self._chip, shown.template)
             self._material = AttesterMaterial(
                 kind="tpm",
                 attester_id=tpm2.make_name(ek_public) + tpm2.make_name(ak_public),
                 ek_public=ek_public,
-                ek_certificate=endorsement.read_certificate(self._chip),
+                ek_certificate=shown.certificate,
                 ak_public=ak_public,
             )
         return self._material
@@ -73,7 +86,7 @@ class TpmAttester:
         with self._chip.loaded(self.ak(), "loading the AK") as ak:
             for _ in range(_TRIES):
                 attest, signature = self._quote(ak, qualifying)
-                values = self._read_pcrs()
+                values = read_pcrs(self._chip, QUOTED_PCRS)
                 # A quote ends with its PCR digest (TPM 2.0 Library, Part 2, section 10.12.1).
                 if tpm2.digest_pcrs(values) == attest[-_PCR_BYTES:]:
                     pcrs = tuple(zip(QUOTED_PCRS, values, strict=True))
@@ -83,13 +96,6 @@ class TpmAttester:
     def _quote(self, ak: Any, qualifying: bytes) -> tuple[bytes, bytes]:
         attest, signature = self._chip.run("quoting", lambda esapi: esapi.quote(ak, _SELECTION, qualifying))
         return bytes(attest), read_signature(signature)
-
-    def _read_pcrs(self) -> list[bytes]:
-        _, _, digests = self._chip.run("reading PCRs", lambda esapi: esapi.pcr_read(_SELECTION))
-        values = [bytes(digest) for digest in digests]
-        if len(values) != len(QUOTED_PCRS):
-            raise HardwareGone("the TPM's SHA-256 PCR bank is off: switch it on in the firmware")
-        return values
 
 
 class TpmActivator:
@@ -101,7 +107,9 @@ class TpmActivator:
 
     def activate(self, id_object: bytes, encrypted_secret: bytes) -> Secret:
         """See ports.Activator. The secret is encrypted on the bus."""
-        if max(len(id_object), len(encrypted_secret)) > CREDENTIAL_PART_MAX_BYTES:
+        template = self._attester.ek()
+        seed_max_bytes = tpm2.RSA_BYTES if template is templates.ENDORSEMENT_RSA else CREDENTIAL_MAX_BYTES
+        if len(id_object) > CREDENTIAL_MAX_BYTES or len(encrypted_secret) > seed_max_bytes:
             raise Malformed("a credential blob is longer than any of ours")
         tss = self._chip.tss
         credential = tss.TPM2B_ID_OBJECT(credential=id_object)
@@ -109,7 +117,7 @@ class TpmActivator:
         private = self._chip.private_session(inward=False)
         with (
             self._chip.loaded(self._attester.ak(), "loading the AK") as ak,
-            endorsement.loaded(self._chip) as ek,
+            endorsement.loaded(self._chip, template) as ek,
             endorsement.authorised(self._chip) as policy,
         ):
             opened = self._chip.run(

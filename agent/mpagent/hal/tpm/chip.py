@@ -160,7 +160,12 @@ class Chip:
         return flushed
 
     def close(self) -> None:
-        """Flush what is loaded and end the connection. The chip is of no use afterwards; closing twice is harmless."""
+        """Flush what is loaded, say TPM2_Shutdown and end the connection; closing twice is harmless.
+
+        After a shutdown that was said a power cut counts as none: not as a failed try, should somebody else have used
+        an object under dictionary-attack protection, and not as a reset of the clock that quotes tell. Any later
+        command takes it back, of this program or another.
+        """
         if self._closed:
             return
         self._closed = True
@@ -168,6 +173,7 @@ class Chip:
             if handle is not None:
                 self._flush(handle)
         self._session = self._root = None
+        self._quietly(lambda: self._esapi.shutdown(self.tss.TPM2_SU.CLEAR))
         self._esapi.close()
 
     def _public(self, area: bytes) -> Any:
@@ -175,11 +181,14 @@ class Chip:
         return self.tss.TPM2B_PUBLIC(publicArea=public)
 
     def _flush(self, handle: Any) -> None:
+        self._quietly(lambda: self._esapi.flush_context(handle))
+
+    def _quietly(self, verb: Callable[[], Any]) -> None:
         try:
-            self._esapi.flush_context(handle)
+            verb()
         except self.tss.TSS2_Exception:
-            # The TPM is gone or was reset, and the handle with it. The next command says so; raising here would hide
-            # the failure that brought us to this `finally`.
+            # The TPM is gone or was reset, and what was loaded with it. The next command says so; raising here would
+            # hide the failure that brought us to this `finally`.
             return
 
     def _list_handles(self, first: int) -> list[int]:

@@ -1,40 +1,68 @@
-"""The endorsement key: made anew from the endorsement seed each time it is needed, and its certificate in NV."""
+"""The endorsement key: made anew from the endorsement seed each time it is needed, and its certificate in NV.
+
+A TPM may have several EKs. Ours is the P-256 one, unless its maker certified the RSA one alone: the choice follows
+from what the maker wrote, which only the platform hierarchy can change, so it is the same at every start.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 from mpagent.errors import HardwareGone
 from mpagent.hal.tpm import faults, templates
 from mpagent.hal.tpm.chip import Chip
+from mpagent.hal.tpm.templates import Template
 from mpwire.errors import MpError
 
 CERTIFICATE_INDEX: Final = 0x01C0000A
 """ECC NIST P-256 EK certificate. Source: TCG EK Credential Profile, section 2.2.1.4."""
+RSA_CERTIFICATE_INDEX: Final = 0x01C00002
+"""RSA 2048 EK certificate, same source."""
 CERTIFICATE_MAX_BYTES: Final = 4_096
-"""More than any EK certificate seen; Hello bounds it again."""
+"""What Hello takes; more than any EK certificate seen."""
 _CHUNK_BYTES: Final = 512
 """The smallest NV read a PC Client TPM must offer is above this."""
 _NO_EXPIRY: Final = 0
 _READING: Final = "reading the EK certificate"
 _DER_SEQUENCE: Final = 0x30
+_ADVICE: Final = "have the TPM's maker look at it; a product can list this EK by Name only once the index is empty"
 
 
 class _Absent(MpError):
     """No certificate at the index; never leaves this module."""
 
 
+@dataclass(frozen=True, slots=True)
+class Endorsement:
+    """Which EK this TPM shows."""
+
+    template: Template
+    certificate: bytes | None
+    """DER, without the padding some makers leave behind it."""
+
+
+def find_endorsement(chip: Chip) -> Endorsement:
+    """Raises HardwareGone for an index that holds something else than a certificate."""
+    certificate = read_certificate(chip, CERTIFICATE_INDEX)
+    if certificate is None:
+        rsa = read_certificate(chip, RSA_CERTIFICATE_INDEX)
+        if rsa is not None:
+            return Endorsement(templates.ENDORSEMENT_RSA, rsa)
+    return Endorsement(templates.ENDORSEMENT, certificate)
+
+
 @contextmanager
-def loaded(chip: Chip) -> Iterator[Any]:
+def loaded(chip: Chip, template: Template) -> Iterator[Any]:
     """The EK in the TPM, for as long as the block runs."""
-    handle, _ = chip.make_primary(chip.tss.ESYS_TR.ENDORSEMENT, templates.ENDORSEMENT, "making the EK")
+    handle, _ = chip.make_primary(chip.tss.ESYS_TR.ENDORSEMENT, template, "making the EK")
     with chip.holding(handle):
         yield handle
 
 
-def read_public(chip: Chip) -> bytes:
+def read_public(chip: Chip, template: Template) -> bytes:
     """TPMT_PUBLIC of the EK: the same until the endorsement seed changes."""
-    handle, public = chip.make_primary(chip.tss.ESYS_TR.ENDORSEMENT, templates.ENDORSEMENT, "making the EK")
+    handle, public = chip.make_primary(chip.tss.ESYS_TR.ENDORSEMENT, template, "making the EK")
     with chip.holding(handle):
         return public
 
@@ -42,37 +70,40 @@ def read_public(chip: Chip) -> bytes:
 @contextmanager
 def authorised(chip: Chip) -> Iterator[Any]:
     """A policy session that fulfils the EK's policy: PolicySecret of the endorsement hierarchy."""
-    tss = chip.tss
-    symmetric = tss.TPMT_SYM_DEF(algorithm=tss.TPM2_ALG.NULL)
-    policy = chip.run(
-        "opening a policy session",
-        lambda esapi: esapi.start_auth_session(
-            tss.ESYS_TR.NONE, tss.ESYS_TR.NONE, tss.TPM2_SE.POLICY, symmetric, tss.TPM2_ALG.SHA256
-        ),
-    )
-    with chip.holding(policy):
+    with chip.policy_session() as policy:
         chip.run(
             "fulfilling the EK policy",
-            lambda esapi: esapi.policy_secret(tss.ESYS_TR.ENDORSEMENT, policy, b"", b"", b"", _NO_EXPIRY),
+            lambda esapi: esapi.policy_secret(chip.tss.ESYS_TR.ENDORSEMENT, policy, b"", b"", b"", _NO_EXPIRY),
         )
         yield policy
 
 
-def read_certificate(chip: Chip) -> bytes | None:
-    """DER without the padding some makers leave behind it; None when the index is absent, unwritten or no DER."""
+def read_certificate(chip: Chip, index: int) -> bytes | None:
+    """DER; None when the index is absent, was never written, or is blank. Raises HardwareGone for anything else."""
     try:
-        index = chip.run(_READING, lambda esapi: esapi.tr_from_tpmpublic(CERTIFICATE_INDEX), _absent)
         content = _read_index(chip, index)
     except _Absent:
         return None
-    return cut_der(content)
+    if not content.strip(b"\x00") or not content.strip(b"\xff"):
+        return None
+    certificate = cut_der(content)
+    if certificate is None:
+        raise HardwareGone(
+            f"the TPM's EK certificate index 0x{index:08X} holds {len(content)} bytes that are no certificate",
+            advice=_ADVICE,
+        )
+    return certificate
 
 
-def _read_index(chip: Chip, index: Any) -> bytes:
+def _read_index(chip: Chip, number: int) -> bytes:
+    index = chip.run(_READING, lambda esapi: esapi.tr_from_tpmpublic(number), _absent)
     public, _ = chip.run(_READING, lambda esapi: esapi.nv_read_public(index))
     size = int(public.nvPublic.dataSize)
     if size > CERTIFICATE_MAX_BYTES:
-        raise HardwareGone(f"the EK certificate index has {size} bytes: more than any certificate")
+        raise HardwareGone(
+            f"the TPM's EK certificate index 0x{number:08X} has {size} bytes: more than any certificate",
+            advice=_ADVICE,
+        )
     content = b""
     while len(content) < size:
         content += _read_chunk(chip, index, min(_CHUNK_BYTES, size - len(content)), len(content))

@@ -12,13 +12,19 @@ HANDLE: Final = 0x08B
 """A handle of this number does not exist."""
 NV_UNINITIALIZED: Final = 0x14A
 """An NV index that is defined and was never written."""
+VALUE: Final = 0x084
+"""A parameter is not what it must be."""
 LOCKOUT: Final = 0x921
 """Dictionary-attack lockout."""
+
+WRONG_NAME: Final = (0x08E, 0x0A2)
+"""AUTH_FAIL, BAD_AUTH: of an object without a password, that its Name is not the one the caller's HMAC covers."""
 
 _FORMAT_ONE: Final = 0x080
 _TPM_LAYERS: Final = (0x00000000, 0x000B0000, 0x000C0000)
 """The TPM itself, and a resource manager that speaks in its name."""
 _TRY_AGAIN: Final = {
+    0x128: "TPM_RC_PCR_CHANGED",
     0x908: "TPM_RC_YIELDED",
     0x90A: "TPM_RC_TESTING",
     0x920: "TPM_RC_NV_RATE",
