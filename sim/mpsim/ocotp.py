@@ -1,6 +1,6 @@
 """OP-TEE's OCOTP pseudo-TA of a simulated part, with the word that it reads wrongly on an 8MP (docs/hardware.md)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from mpagent.errors import HardwareAbsent
@@ -23,11 +23,12 @@ class SimOcotp:
         self._open("chip_uid")
         return self._fuses()[_CHIP_UID_OFFSET : _CHIP_UID_OFFSET + 8]
 
-    def read_fuse(self, bank: int, word: int) -> int:
-        """READ_FUSE."""
-        self._open("read_fuse")
-        offset = (bank * 4 + word) * 4
-        return int.from_bytes(self._fuses()[offset : offset + 4], "little")
+    def read_fuses(self, places: Sequence[tuple[int, int]]) -> list[int]:
+        """READ_FUSE of each (bank, word)."""
+        self._open("read_fuses")
+        content = self._fuses()
+        offsets = [(bank * 4 + word) * 4 for bank, word in places]
+        return [int.from_bytes(content[offset : offset + 4], "little") for offset in offsets]
 
     def _open(self, verb: str) -> None:
         self.calls.append(verb)

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,10 +16,13 @@ from mpagent.hal.ports import LifeCycle, Provenance, SocFacts
 from mpagent.hal.soc import open_imx, read_identity
 from mpagent.hal.soc.parts import CLOSED_BIT, CLOSED_WORD, LAYOUTS
 from mpsim import fuses, silicon
+from mpsim.board import BoardPlan, make_board
 from mpsim.ocotp import SimOcotp
+from mpsim.optee.bench import EmulatedTee
 
 from .trees import HAB_PARTS, KINDS, SRK_HASH, UID, UPPER, Tree, make_tree
 
+SHIM = Path(__file__).parents[2] / "out" / "shim"
 LOCKED = bytes.fromhex("dabadaba")  # 0xBADABADA as the file spells it
 
 
@@ -303,3 +306,46 @@ def test_no_fuse_file_is_ever_opened_for_writing(tmp_path: Path) -> None:
     assert done.stdout.decode().strip() == UID.hex(), done.stderr.decode()
     seen = [line for line in log.read_text().splitlines() if str(tree.fuse_path) in line]
     assert seen and all("O_RDONLY" in line for line in seen)
+
+
+class ShortOcotp:
+    """A PTA that gives fewer words than it was asked for."""
+
+    def read_fuses(self, places: Sequence[tuple[int, int]]) -> list[int]:
+        return [1] * (len(places) - 1)
+
+
+def test_an_answer_with_words_missing_is_named(tmp_path: Path) -> None:
+    soc = open_imx(make_tree(tmp_path, "imx8mm").root, ShortOcotp())
+    with pytest.raises(HardwareGone, match="gave 11 fuse words when asked for 12"):
+        soc.read_facts()
+
+
+READ_OVER_OPTEE = """
+import sys
+from pathlib import Path
+from mpagent.hal.soc import OpteeOcotp, open_imx
+report = open_imx(Path(sys.argv[1]), OpteeOcotp(Path("/dev/tee0"), 5.0)).read_report()
+print(report.facts.uid.hex(), *sorted({who.name for who in report.facts.provenance.values()}), *report.notes)
+"""
+
+
+@pytest.mark.parametrize("part", ["imx8mm", "imx8mp"])
+def test_the_pta_is_asked_through_the_device_node(tmp_path: Path, part: str) -> None:
+    """The real ioctls against the emulated OP-TEE: it answers; it was built without the PTA; we may not open it."""
+    make_board(tmp_path / "board", BoardPlan(part=part, uid=UID, closed=True))
+    make_tree(tmp_path / "kernel", part, (tmp_path / "board/chip/nvmem").read_bytes())
+    said = []
+    with EmulatedTee(tmp_path / "board", SHIM) as tee:
+        for change in ({}, {"built_in": ("mp",)}, {"open_errno": "EACCES"}, {"open_errno": "ENOENT"}):
+            tee.change(open_errno=None)
+            tee.change(**change)
+            done = subprocess.run(
+                [sys.executable, "-c", READ_OVER_OPTEE, tmp_path / "kernel"],
+                env={**os.environ, **tee.environment()}, capture_output=True, timeout=60, check=True,
+            )  # fmt: skip
+            said.append(done.stdout.decode().strip())
+    assert all(one.startswith(f"{UID.hex()} ") for one in said)
+    assert [one.split()[1] for one in said] == ["SECURE_WORLD", "KERNEL", "KERNEL", "KERNEL"]
+    wanted = ["has no OCOTP", "no permission to open /dev/tee0", "no OP-TEE here: /dev/tee0"]
+    assert all(text in one for text, one in zip(wanted, said[1:], strict=True))

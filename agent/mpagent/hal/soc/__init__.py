@@ -4,6 +4,7 @@ from mpagent.hal.soc.fuses import Ocotp
 from mpagent.hal.soc.identity import Identity, read_identity
 from mpagent.hal.soc.imx import ImxSoc, Report, open_imx
 from mpagent.hal.soc.lifecycle import Dialect, Witness, translate
+from mpagent.hal.soc.pta import OpteeOcotp
 from mpagent.hal.soc.witness import PinnedKeyWitness
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Identity",
     "ImxSoc",
     "Ocotp",
+    "OpteeOcotp",
     "PinnedKeyWitness",
     "Report",
     "Witness",

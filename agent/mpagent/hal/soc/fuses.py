@@ -4,6 +4,7 @@ The 8M nvmem file burns fuses when it is written, so it is opened O_RDONLY here 
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -17,13 +18,13 @@ _WORDS_PER_BANK: Final = 4
 
 
 class Ocotp(Protocol):
-    """OP-TEE's OCOTP PTA (optee_os core/pta/imx/ocotp.c). Raises HardwareAbsent where this OP-TEE has none."""
+    """OP-TEE's OCOTP PTA (optee_os core/pta/imx/ocotp.c). Raises HardwareAbsent where this OP-TEE has none for us.
 
-    def chip_uid(self) -> bytes:
-        """CHIP_UID: 8 bytes, little-endian."""
+    Of its two commands READ_FUSE alone: on an 8MP its CHIP_UID reads other words than Linux and is not the UID.
+    """
 
-    def read_fuse(self, bank: int, word: int) -> int:
-        """READ_FUSE: one 32-bit word."""
+    def read_fuses(self, places: Sequence[tuple[int, int]]) -> Sequence[int]:
+        """The 32-bit words at (bank, word)."""
 
 
 class Fuses(Protocol):
@@ -73,29 +74,28 @@ class NvmemFuses:
 
 
 class OcotpFuses:
-    """The secure world's word for the same fuses."""
+    """The secure world's word for the same fuses, asked for once: each call is a session and a process."""
 
     name = "OP-TEE's OCOTP PTA"
     provenance = Provenance.SECURE_WORLD
 
-    def __init__(self, ocotp: Ocotp) -> None:
-        self._ocotp = ocotp
+    def __init__(self, ocotp: Ocotp, spans: Sequence[Span]) -> None:
+        """Reads all that `read` will be asked for. Raises HardwareAbsent, HardwareGone."""
+        indexes = [index for span in spans for index in _words(span)]
+        places = [(index // _WORDS_PER_BANK, index % _WORDS_PER_BANK) for index in indexes]
+        words = ocotp.read_fuses(places)
+        if len(words) != len(places):
+            raise HardwareGone(f"{self.name} gave {len(words)} fuse words when asked for {len(places)}")
+        self._words = dict(zip(indexes, words, strict=True))
 
     def read(self, span: Span) -> bytes:
         """See Fuses."""
-        first = span.offset // _WORD_BYTES
-        words = range(first, first + span.length // _WORD_BYTES)
-        return b"".join(
-            self._ocotp.read_fuse(index // _WORDS_PER_BANK, index % _WORDS_PER_BANK).to_bytes(_WORD_BYTES, "little")
-            for index in words
-        )
+        return b"".join(self._words[index].to_bytes(_WORD_BYTES, "little") for index in _words(span))
 
-    def read_chip_uid(self) -> bytes:
-        """8 bytes, big-endian as printed."""
-        uid = self._ocotp.chip_uid()
-        if len(uid) != 8:
-            raise HardwareGone(f"{self.name} gives a chip id of {len(uid)} bytes, not 8")
-        return uid[::-1]
+
+def _words(span: Span) -> range:
+    first = span.offset // _WORD_BYTES
+    return range(first, first + span.length // _WORD_BYTES)
 
 
 def find_nvmem(root: Path, layout: Layout) -> NvmemFuses:

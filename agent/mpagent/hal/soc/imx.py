@@ -61,7 +61,7 @@ class _Reading:
         self._root = root
         self._identity = identity
         self._layout: Layout = identity.layout
-        self._ocotp = OcotpFuses(ocotp) if ocotp is not None and self._layout.ocotp_pta else None
+        self._ocotp = ocotp if self._layout.ocotp_pta else None
         self._witness = witness
         self._notes = [identity.note] if identity.note else []
 
@@ -88,18 +88,17 @@ class _Reading:
             found.append(nvmem)
         except HardwareGone as error:
             trouble = error
-        if self._ocotp is not None and self._ocotp_answers(self._ocotp):
-            found.append(self._ocotp)
+        if self._ocotp is not None:
+            try:
+                found.append(OcotpFuses(self._ocotp, self._spans()))
+            except HardwareAbsent as absent:
+                self._notes.append(str(absent))
         self._judge(trouble, found)
         return found
 
-    def _ocotp_answers(self, ocotp: OcotpFuses) -> bool:
-        try:
-            ocotp.read(CLOSED_WORD)
-        except HardwareAbsent as absent:
-            self._notes.append(str(absent))
-            return False
-        return True
+    def _spans(self) -> list[Span]:
+        named = (self._layout.uid, self._layout.uid_upper, self._layout.srk_hash, CLOSED_WORD, FIELD_RETURN_WORD)
+        return [span for span in named if span is not None]
 
     def _judge(self, trouble: HardwareGone | None, found: Sequence[Fuses]) -> None:
         """The other source may stand in for a file that is missing or closed to us, never for a damaged one."""
@@ -132,8 +131,6 @@ class _Reading:
         return value, provenance
 
     def _read_uid_of(self, source: Fuses, span: Span) -> _Answer:
-        if isinstance(source, OcotpFuses) and self._layout.chip_uid_is_uid:
-            return _Answer(source.name, source.provenance, source.read_chip_uid())
         return _Answer(source.name, source.provenance, self._read_words(source, span, "the UID")[::-1])
 
     def _compare_upper_halves(self) -> None:

@@ -37,8 +37,6 @@ class Layout:
     """Life cycle by fuses: CLOSED_WORD and FIELD_RETURN_WORD."""
     ocotp_pta: bool = False
     """OP-TEE has its OCOTP PTA on this part."""
-    chip_uid_is_uid: bool = False
-    """The PTA's CHIP_UID reads the words that Linux reads. On an 8MP it reads words 1 and 2 in place of 2 and 3."""
     caam: int | None = None
     """Physical address of CAAM; None where there is none."""
     has_mp: bool = False
@@ -74,7 +72,6 @@ def _imx8m(family: str, soc_id: str, *, is_8mp: bool = False) -> Layout:
         uid_upper=Span(0x280, 8) if is_8mp else None,
         hab=True,
         ocotp_pta=True,
-        chip_uid_is_uid=not is_8mp,
         caam=_CAAM_8M,
         has_mp=True,
     )
