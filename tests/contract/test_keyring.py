@@ -7,7 +7,7 @@ from mpsim.shelf import MemoryShelf
 from mpwire import hpke, p256
 from mpwire.errors import Malformed
 from mpwire.secret import Secret
-from tests.contract.rigs import Rig, check_signature
+from tests.contract.rigs import RIGS, Rig, check_signature
 
 PORT = "keyring"
 
@@ -160,7 +160,7 @@ def test_damaged_key_is_found_and_never_replaced(rig: Rig) -> None:
 def test_torn_key_is_tampered(rig: Rig, kind: str) -> None:
     with rig.open() as board:
         board.keyring.find_or_make(LABEL)
-    name = f"tpm-key-{LABEL}" if kind == "tpm" else f"sealed-key-{LABEL}"
+    name = f"{RIGS[kind].shelved}{LABEL}"
     whole = rig.shelf.blobs[name]
     for torn in (b"", whole[:5], whole[:-1], whole + b"\0"):
         rig.shelf.blobs[name] = torn

@@ -5,7 +5,7 @@ import pytest
 from mpagent.errors import NotMine, Tampered
 from mpwire.errors import Malformed
 from mpwire.secret import Secret
-from tests.contract.rigs import Rig
+from tests.contract.rigs import RIGS, Rig
 
 PORT = "sealer"
 
@@ -69,4 +69,4 @@ def test_only_32_bytes_are_sealed(rig: Rig, size: int) -> None:
 
 def test_receipts_know_the_sealer_by_name(rig: Rig, kind: str) -> None:
     with rig.open() as board:
-        assert board.sealer.name == ("sim" if kind == "sim" else "tpm")
+        assert board.sealer.name == RIGS[kind].sealer

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.contract.rigs.imx import make_imx
+from tests.contract.rigs.pkcs11 import make_pkcs11, make_pkcs11_without_gcm
 from tests.contract.rigs.rig import Rig, check_signature
 from tests.contract.rigs.sim import make_sim
 from tests.contract.rigs.tpm import make_tpm, make_tpm_with_sealed_keys
@@ -14,6 +15,7 @@ from tests.contract.rigs.tpm import make_tpm, make_tpm_with_sealed_keys
 __all__ = ["RIGS", "Kind", "Rig", "check_signature", "kinds_of"]
 
 WHOLE: Final = frozenset({"soc", "attester", "sealer", "keyring"})
+TOKEN: Final = frozenset({"sealer", "keyring"})
 
 
 @dataclass(frozen=True)
@@ -22,13 +24,19 @@ class Kind:
 
     make: Callable[[Path], AbstractContextManager[Rig]]
     ports: Set[str] = WHOLE
+    sealer: str = "tpm"
+    """Its sealer's name, as receipts print it."""
+    shelved: str = "sealed-key-"
+    """What stands before the label in the name of a key's blob on the shelf."""
 
 
 RIGS: Final[Mapping[str, Kind]] = {
-    "sim": Kind(make_sim),
+    "sim": Kind(make_sim, sealer="sim"),
     "imx": Kind(make_imx, ports=frozenset({"soc"})),
-    "tpm": Kind(make_tpm),
+    "tpm": Kind(make_tpm, shelved="tpm-key-"),
     "tpm-with-sealed-keys": Kind(make_tpm_with_sealed_keys),
+    "pkcs11": Kind(make_pkcs11, TOKEN, sealer="pkcs11", shelved="pkcs11-key-"),
+    "pkcs11-without-gcm": Kind(make_pkcs11_without_gcm, TOKEN, sealer="pkcs11", shelved="pkcs11-key-"),
 }
 
 
