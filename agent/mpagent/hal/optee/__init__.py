@@ -1,6 +1,6 @@
 """OP-TEE over its device node, by ioctl from pure Python (Linux include/uapi/linux/tee.h)."""
 
-from mpagent.hal.optee.calls import Command, ask, check_node
+from mpagent.hal.optee.calls import Command, ask, ask_built_in, check_node
 from mpagent.hal.optee.client import Session, Tee
 from mpagent.hal.optee.faults import (
     CallDied,
@@ -34,5 +34,6 @@ __all__ = [
     "ValueInOut",
     "ValueOut",
     "ask",
+    "ask_built_in",
     "check_node",
 ]

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 from uuid import UUID
 
+from mpagent.errors import HardwareAbsent
 from mpagent.hal.optee import faults
 from mpagent.hal.optee.client import Tee
 from mpagent.hal.optee.records import Answer, Param
@@ -64,6 +65,20 @@ def ask(node: Path, uuid: UUID, commands: Sequence[Command], deadline_s: float) 
 
     answers: tuple[tuple[Answer, ...], ...] = run(converse, f"calling {uuid}", deadline_s)
     return answers
+
+
+def ask_built_in(
+    node: Path, uuid: UUID, name: str, commands: Sequence[Command], deadline_s: float
+) -> tuple[tuple[Answer, ...], ...]:
+    """As `ask`, of a pseudo-TA: raises HardwareAbsent, with its name, where this OP-TEE was built without it."""
+    try:
+        return ask(node, uuid, commands, deadline_s)
+    except (faults.TeeFailed, faults.NobodyAnswered) as fault:
+        if not faults.is_not_built_in(fault):
+            raise
+        raise HardwareAbsent(
+            f"OP-TEE at {node} has no {name}", detail=str(fault), advice="build OP-TEE for this part with it"
+        ) from fault
 
 
 def check_node(node: Path) -> None:

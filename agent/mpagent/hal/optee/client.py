@@ -127,7 +127,7 @@ class Tee:
             return None
         size = numbers[1]
         if size > records.size_of(param):
-            raise faults.TeeFailed(f"{doing}, with an output larger than its room", SUCCESS, faults.TRUSTED_APP)
+            raise faults.TeeFailed(f"{doing}, with an output larger than its room", SUCCESS, faults.TRUSTED_APP, ())
         return shared[slot.offset : slot.offset + size]
 
 

@@ -69,13 +69,15 @@ def name_origin(origin: int) -> str:
 class TeeFailed(HardwareGone):
     """The TEE answered a call with something other than success."""
 
-    def __init__(self, doing: str, result: int, origin: int, sizes: tuple[int, ...] = ()) -> None:
+    def __init__(self, doing: str, result: int, origin: int, sizes: tuple[int, ...] | None = None) -> None:
         super().__init__(f"OP-TEE answered {name_result(result)} (from {name_origin(origin)}) while {doing}")
         self.plain = (doing, result, origin, sizes)
         self.result = result
         self.origin = origin
-        self.sizes = sizes
-        """Per parameter the size that came back: with SHORT_BUFFER what the TEE wants. Empty for an opening."""
+        self.at_open = sizes is None
+        """Whether there was no session yet."""
+        self.sizes = sizes or ()
+        """Per parameter the size that came back: with SHORT_BUFFER what the TEE wants."""
 
 
 class NoNode(HardwareAbsent):
@@ -176,6 +178,13 @@ def explain_open(node: str, number: int) -> NoNode | NoPermission | KernelRefuse
     if number in _NOT_ALLOWED:
         return NoPermission(node, number)
     return KernelRefused(f"opening {node}", number)
+
+
+def is_not_built_in(fault: TeeFailed | NobodyAnswered) -> bool:
+    """Whether OP-TEE looked elsewhere for what was opened: in vain, or waiting for tee-supplicant to look."""
+    if isinstance(fault, NobodyAnswered):
+        return not fault.opened
+    return fault.at_open and fault.result == ITEM_NOT_FOUND
 
 
 def tell(fault: Fault) -> tuple[Any, ...]:

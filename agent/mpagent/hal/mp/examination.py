@@ -1,0 +1,103 @@
+"""What `doctor` wants to know of MP: does it work, if not why, and who else on this image may use the key."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from mpagent.hal.mp import causes
+from mpagent.hal.mp.causes import Cause, MpAbsent, MpBroken, Part
+from mpagent.hal.mp.door import PROBE_MESSAGE, PTA, Door, find_door
+from mpagent.hal.optee import faults
+from mpwire import mp
+from mpwire.errors import Unauthentic
+
+XTEST_MP_SIGN: Final = UUID("8aaaf200-2450-11e4-abe2-0002a5d5c51c")
+"""NXP's test TA. It signs whatever Linux wants, so it has no place on a production image."""
+
+
+class TaState(StrEnum):
+    """Whether a TA answers."""
+
+    ANSWERS = "answers"
+    MISSING = "missing"
+    UNKNOWN = "unknown"
+    """tee-supplicant does not answer: nobody can load a TA now, and somebody may later."""
+    REFUSES = "refuses"
+    """There, and does not open: a wrong signature, or of another OP-TEE."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """The findings; `cause` is None when MP works."""
+
+    cause: Cause | None
+    detail: str
+    door: UUID | None
+    """Of the pseudo-TA or relay TA that is used; None when none opens."""
+    public_key: bytes | None
+    """The 65-byte point, if it can be read through the door. Under mp_use `secret` it is one: do not print it."""
+    mpmr: bytes | None
+    """As the chip hashed it, if it signs."""
+    xtest_ta: TaState
+    key_readable: bool
+    """Whether Linux can read the MP public key on this image in any way we know."""
+
+
+def examine(node: Path, relay_tas: Sequence[UUID], deadline_s: float, part: Part) -> Examination:
+    """Try everything once: open, read the key, sign, verify. The signature stays in this process.
+
+    Raises NoNode, NoPermission, OtherTee, KernelRefused, HardwareBusy, Hanging: nothing can be said of MP then.
+    """
+    xtest, key_by_xtest = find_xtest_ta(node, deadline_s), False
+    if xtest is TaState.ANSWERS and XTEST_MP_SIGN not in relay_tas:
+        key_by_xtest = _read_key(Door(node, XTEST_MP_SIGN, part, deadline_s)) is not None
+    try:
+        door = find_door(node, relay_tas, deadline_s, part)
+    except (MpAbsent, MpBroken) as shut:
+        return Examination(shut.cause, shut.detail, None, None, None, xtest, key_by_xtest)
+    return _try(door, xtest, key_by_xtest)
+
+
+def _try(door: Door, xtest: TaState, key_by_xtest: bool) -> Examination:
+    point, mpmr = None, None
+    try:
+        point = door.read_key()
+        signature, mpmr = door.sign(PROBE_MESSAGE)
+        mp.verify_mp(point, PROBE_MESSAGE, mpmr, signature)
+    except (MpAbsent, MpBroken) as failed:
+        cause, detail = failed.cause, failed.detail
+    except Unauthentic as false:
+        cause, detail = causes.SIGNATURE_FALSE, str(false)
+    else:
+        return Examination(None, "", door.uuid, point, mpmr, xtest, key_readable=True)
+    return Examination(cause, detail, door.uuid, point, mpmr, xtest, key_by_xtest or point is not None)
+
+
+def find_xtest_ta(node: Path, deadline_s: float) -> TaState:
+    """Whether NXP's test TA mp_sign can be opened on this image. Raises as `examine` does."""
+    try:
+        Door(node, XTEST_MP_SIGN, causes.UNKNOWN_PART, deadline_s).open()
+    except faults.TeeFailed as failed:
+        return TaState.MISSING if failed.result == faults.ITEM_NOT_FOUND else TaState.REFUSES
+    except faults.NobodyAnswered:
+        return TaState.UNKNOWN
+    return TaState.ANSWERS
+
+
+def is_key_readable(node: Path, relay_tas: Sequence[UUID], deadline_s: float) -> bool:
+    """Whether the MP public key can be read on this image: through the pseudo-TA, a relay TA, or xtest's TA.
+
+    Raises NoNode, NoPermission, OtherTee, KernelRefused, HardwareBusy, Hanging.
+    """
+    uuids = dict.fromkeys((PTA, *relay_tas, XTEST_MP_SIGN))
+    return any(_read_key(Door(node, uuid, causes.UNKNOWN_PART, deadline_s)) is not None for uuid in uuids)
+
+
+def _read_key(door: Door) -> bytes | None:
+    try:
+        return door.read_key()
+    except (MpAbsent, MpBroken):
+        return None
