@@ -13,7 +13,7 @@ from mpwire.codec import encode
 from mpwire.cose import join_sign1, sig_structure, write_sign1
 from mpwire.csr import write_csr
 from mpwire.errors import PeerBroke
-from mpwire.evidence import outer_headers, write_tpm_signature
+from mpwire.evidence import outer_headers, write_optee_signature, write_tpm_signature
 from mpwire.limits import MP_MESSAGE_MAX_BYTES
 from mpwire.messages.eat import CLAIMS, Claims, Confirmation
 from mpwire.messages.plain import (
@@ -26,7 +26,7 @@ from mpwire.messages.plain import (
     WireKeyAttestation,
     hash_key_attestation,
 )
-from mpwire.ueid import HARDWARE_ID_OF_KIND, TPM_NAME_BYTES, make_ueid
+from mpwire.ueid import HARDWARE_ID_OF_KIND, TPM_NAME_BYTES, make_ueid, name_card_key
 
 
 def read_hardware_ids(facts: SocFacts, material: AttesterMaterial) -> dict[str, bytes]:
@@ -36,6 +36,10 @@ def read_hardware_ids(facts: SocFacts, material: AttesterMaterial) -> dict[str, 
         ids["imx-uid"] = facts.uid
     if material.kind == "tpm":
         ids["tpm-ek"] = material.attester_id[:TPM_NAME_BYTES]
+    elif material.kind == "card" and material.public_key is not None:
+        ids["card-key"] = name_card_key(material.public_key)
+    elif material.kind == "optee":
+        ids["optee-key"] = material.attester_id
     return ids
 
 
@@ -68,6 +72,7 @@ def write_hello(board: Board, image: Image, random: bytes, run_id: bytes) -> tup
             ek_certificate=material.ek_certificate,
             ak_public=material.ak_public,
             x5chain=material.x5chain or None,
+            rsa_public=material.rsa_public,
         ),
         ueid=ueid,
         run_id=run_id,
@@ -138,7 +143,7 @@ def _tell_who_vouches(facts: SocFacts, kind: str, image: Image) -> dict[int, int
     """For each claim about the board (docs/wire.md section 7). What binds the claims to one exchange needs nobody."""
     uid = facts.provenance.get("uid")
     by = {
-        registry.CLAIM_UEID: Provenance.ATTESTER if kind == "tpm" else uid,  # a TPM proves its EK by activation
+        registry.CLAIM_UEID: uid if kind == "mp" else Provenance.ATTESTER,  # all others prove the id it is made of
         registry.CLAIM_HARDWARE_IDS: uid or Provenance.ATTESTER,
         registry.CLAIM_LIFE_CYCLE: facts.provenance.get("life_cycle"),
         registry.CLAIM_SRK_HASH: facts.provenance.get("srk_hash"),
@@ -204,6 +209,8 @@ def _shape_signature(made: Attestation) -> tuple[bytes, dict[int, object]]:
     if made.attest is not None:
         pcrs: list[object] = [[index, value] for index, value in made.pcrs]
         return write_tpm_signature(made.attest, made.signature), {registry.HEADER_ATTEST_PCRS: pcrs}
+    if made.measurement is not None:
+        return write_optee_signature(made.measurement, made.signature), {}
     return made.signature, {} if made.mpmr is None else {registry.HEADER_MPMR: made.mpmr}
 
 

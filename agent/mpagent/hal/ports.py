@@ -59,13 +59,14 @@ class AttesterMaterial:
     """The public half of an attester; Hello carries all but `public_key` (docs/wire.md 4.1)."""
 
     kind: str
-    """"mp", "tpm" or "card"."""
+    """"mp", "tpm", "card" or "optee"."""
     attester_id: bytes
-    """mp: SHA-256 of X || Y. tpm: EK Name || AK Name, 68 bytes. card: SHA-256 of the certificate."""
+    """mp: SHA-256 of X || Y. tpm: EK Name || AK Name, 68 bytes. card: SHA-256 of the certificate.
+    optee: SHA-256 of `rsa_public`."""
     profile: str | None = None
     """mp only: "raw" or "relay/1"."""
     public_key: bytes | None = None
-    """mp only: the 65-byte point. It stays on the board: under mp_use `secret` it is one."""
+    """mp and card: the 65-byte point. That of mp stays on the board: under mp_use `secret` it is a secret."""
     ek_public: bytes | None = None
     """tpm only: TPMT_PUBLIC of the EK."""
     ek_certificate: bytes | None = None
@@ -74,6 +75,8 @@ class AttesterMaterial:
     """tpm only: TPMT_PUBLIC of the AK."""
     x5chain: tuple[bytes, ...] = ()
     """card only: DER, leaf first."""
+    rsa_public: bytes | None = None
+    """optee only: SubjectPublicKeyInfo, DER (mpwire.optee.write_public)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +84,19 @@ class Attestation:
     """One signature by the attester and what the chip returned beside it."""
 
     signature: bytes
-    """mp: r || s, 64 bytes. tpm: r || s, 64 bytes, over `attest`."""
+    """mp: r || s, 64 bytes. tpm: r || s, 64 bytes, over `attest`. card: r || s. optee: RSASSA-PSS, 384 bytes."""
     mpmr: bytes | None = None
     """mp only: the 32 bytes that the chip hashed before the message."""
     attest: bytes | None = None
     """tpm only: TPMS_ATTEST of the quote, extraData = SHA-256(message)."""
     pcrs: tuple[tuple[int, bytes], ...] = ()
     """tpm only: (index, SHA-256 bank value) for every PCR the quote selects, rising."""
+    measurement: bytes | None = None
+    """optee only: OP-TEE's hash of its own memory, 32 bytes, which the PTA signed after the nonce."""
 
 
 class Attester(Protocol):
-    """The key that proves what the board is, not which one (mp), or which chip (tpm, card)."""
+    """The key that proves what the board is, not which one (mp), or which chip (tpm, card, optee)."""
 
     alg: int
     """COSE algorithm id, docs/wire.md section 8."""
