@@ -30,16 +30,16 @@ class ShimBroke(MpError):
     retry: ClassVar[Retry] = Retry.OPERATOR
 
 
-def build_shim(folder: Path) -> Path:
+def build_shim(folder: Path, source: Path = SOURCE) -> Path:
     """The shared object, built at most once for one source and put there whole. Raises ShimBroke."""
-    key = hashlib.sha256(SOURCE.read_bytes() + " ".join(COMPILER).encode()).hexdigest()[:16]
+    key = hashlib.sha256(source.read_bytes() + " ".join(COMPILER).encode()).hexdigest()[:16]
     target = folder / f"tee-shim-{key}.so"
     if target.exists():
         return target
     folder.mkdir(parents=True, exist_ok=True)
     fresh = folder / f".{target.name}.{os.getpid()}"
     try:
-        done = subprocess.run([*COMPILER, "-o", str(fresh), str(SOURCE), "-ldl"], capture_output=True, check=False)
+        done = subprocess.run([*COMPILER, "-o", str(fresh), str(source), "-ldl"], capture_output=True, check=False)
     except FileNotFoundError as missing:
         raise ShimBroke("gcc is not installed") from missing
     if done.returncode:

@@ -18,7 +18,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Final
 
-from mpsim.optee.kernel import Answer, Caller, Errno, Kernel
+from mpsim.optee.kernel import INVOKE, OPEN_SESSION, Answer, Caller, Errno, Kernel
 from mpsim.optee.world import Gone, World
 
 PACKET_MAX_BYTES: Final = 12 + 1024
@@ -31,12 +31,11 @@ class Server:
 
     def __init__(self, chip: Path, path: Path, scenario: Path) -> None:
         self._chip, self._scenario = chip, scenario
-        self._kernel = Kernel(World(chip, scenario))
+        self.kernel = Kernel(World(chip, scenario))
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.bind(str(path))
         self._socket.listen(BACKLOG)
-        self.log: list[str] = []
-        """Every ioctl that was answered, as "number result"; for a test that asks what the device was asked."""
+        self._answered: list[int] = []
         self.broke: list[Exception] = []
         """What went wrong here, which is never the program's fault."""
 
@@ -58,9 +57,14 @@ class Server:
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
+    def answered(self, name: str) -> list[int]:
+        """The ioctls of this name that were answered so far, for a test that asks what the device was asked."""
+        number = {"open": OPEN_SESSION, "invoke": INVOKE}[name]
+        return [one for one in self._answered if one == number]
+
     def power_cycle(self) -> None:
         """Another boot: every open file, session and key in memory is gone."""
-        self._kernel = Kernel(World(self._chip, self._scenario))
+        self.kernel = Kernel(World(self._chip, self._scenario))
 
     def _hear(self, connection: socket.socket, peer: bytes) -> None:
         with connection:
@@ -73,7 +77,7 @@ class Server:
                 self._answer(connection, packet)
 
     def _hold_open(self, connection: socket.socket, name: bytes) -> None:
-        kernel = self._kernel
+        kernel = self.kernel
         try:
             kernel.open(name)
         except Errno as refused:
@@ -91,7 +95,7 @@ class Server:
         caller = Caller(_process_of(connection), lambda: _is_gone(connection))
         result, answer = 0, Answer()
         try:
-            answer = self._kernel.call(number, name, body, caller)
+            answer = self.kernel.call(number, name, body, caller)
         except Errno as refused:
             result = -refused.number
         except Gone:
@@ -100,7 +104,7 @@ class Server:
             traceback.print_exception(fault)
             self.broke.append(fault)
             result = -errno.EIO
-        self.log.append(f"{number:#x} {result}")
+        self._answered.append(number)
         beside = [] if answer.descriptor is None else [answer.descriptor]
         try:
             socket.send_fds(connection, [struct.pack("<i", result) + answer.body], beside)
