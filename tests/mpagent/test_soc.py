@@ -282,14 +282,10 @@ def test_an_attribute_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         open_imx(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("part", "revision", "trouble"),
-    [("imx8mq", "1.0", True), ("imx8mq", "2.0", True), ("imx8mq", "2.1", False), ("imx8mm", "1.0", False),
-     ("imx8mq", "unknown", False), ("imx8qxp", "1.2", True), ("imx93", "1.1", True)],
-)  # fmt: skip
-def test_parts_that_never_have_an_mp_key_are_known(tmp_path: Path, part: str, revision: str, trouble: bool) -> None:
-    make_tree(tmp_path, part).write("revision", revision)
-    assert (read_identity(tmp_path).mp_trouble is not None) == trouble
+@pytest.mark.parametrize(("printed", "known"), [("2.0", "2.0"), ("1.1", "1.1"), ("unknown", None), ("", None)])
+def test_the_revision_is_read_where_it_is_one(tmp_path: Path, printed: str, known: str | None) -> None:
+    make_tree(tmp_path, "imx8mq").write("revision", printed)
+    assert read_identity(tmp_path).revision == known
 
 
 def test_no_fuse_file_is_ever_opened_for_writing(tmp_path: Path) -> None:

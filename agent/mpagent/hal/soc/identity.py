@@ -20,25 +20,14 @@ class Identity:
     """A part we know."""
 
     layout: Layout
-    revision: tuple[int, int] | None
-    """(major, minor); None where the kernel prints none."""
+    revision: str | None
+    """"major.minor"; None where the kernel prints none."""
     serial: str
     """Hex digits as printed, of a length this part may have; empty where the kernel prints another."""
     machine: str
     """Model of the device tree; empty where the kernel prints none."""
     note: str = ""
     """Why `serial` is empty."""
-
-    @property
-    def mp_trouble(self) -> str | None:
-        """Why this part can have no manufacturing protection that Linux reaches; None where it may."""
-        family = self.layout.family
-        if not self.layout.has_mp:
-            return f"{family} has no manufacturing protection that Linux can reach"
-        # optee_os core/drivers/crypto/caam/hal/common/hal_ctrl.c
-        if family == "imx8mq" and self.revision is not None and self.revision[1] == 0:
-            return f"i.MX8MQ revision {self.revision[0]}.0 has no manufacturing protection; 2.1 was the first"
-        return None
 
 
 def read_identity(root: Path) -> Identity:
@@ -78,9 +67,9 @@ def _read_serial(folder: Path, layout: Layout) -> tuple[str, str]:
     return "", f"{folder}/serial_number has {len(serial)} digits, not {wanted}: this kernel prints another id"
 
 
-def _read_revision(folder: Path) -> tuple[int, int] | None:
-    found = re.fullmatch(r"([0-9]{1,3})\.([0-9]{1,3})", _read(folder, "revision") or "")
-    return None if found is None else (int(found[1]), int(found[2]))
+def _read_revision(folder: Path) -> str | None:
+    found = _read(folder, "revision") or ""
+    return found if re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,3}", found) else None
 
 
 def _read(folder: Path, name: str) -> str | None:

@@ -39,8 +39,6 @@ class Layout:
     """OP-TEE has its OCOTP PTA on this part."""
     caam: int | None = None
     """Physical address of CAAM; None where there is none."""
-    has_mp: bool = False
-    """A manufacturing-protection key that Linux can reach through OP-TEE."""
 
 
 CLOSED_WORD: Final = Span(0x1C, 4)
@@ -73,7 +71,6 @@ def _imx8m(family: str, soc_id: str, *, is_8mp: bool = False) -> Layout:
         hab=True,
         ocotp_pta=True,
         caam=_CAAM_8M,
-        has_mp=True,
     )
 
 
