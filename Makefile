@@ -20,6 +20,7 @@ test: lint  ## lint, then every test but bench and fuzz
 	@$(PYTHON) -m pytest -n 2
 
 bench: setup  ## speed and size of server, device and sealing; JSON in out/bench/
+	@scripts/floor.sh --prepare
 	@$(PYTHON) tests/bench --out out/bench
 
 FUZZ_SECONDS ?= 10

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs the device-side tests on the oldest releases a device may carry (docs/operate.md, "Floor"), once for each
-# Python named there. Arguments go to pytest.
+# Python named there. Arguments go to pytest; --prepare makes the environments and stops, for `make bench`.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
@@ -20,6 +20,7 @@ for version in 3.11 3.12; do
     fi
 done
 flock -u 9
+[ "${1:-}" != --prepare ] || exit 0
 
 # The issuer that answers the device in some of these tests is read from the checkout: its wheel asks for more than a
 # device carries (granian), and no device has it.

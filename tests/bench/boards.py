@@ -17,6 +17,8 @@ from mpsim.board import BoardPlan, make_board
 from mpsim.swtpm import SoftTpm
 
 HERE: Final = Path(__file__).parent
+FLOOR: Final = {version: str(HERE.parents[1] / f"out/env/floor-{version}/bin/python") for version in ("3.11", "3.12")}
+"""The interpreters of scripts/floor.sh, with the oldest releases a device may carry."""
 MPAGENT: Final = (sys.executable, "-m", "mpagent")
 
 
