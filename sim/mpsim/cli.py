@@ -1,4 +1,4 @@
-"""mpsim: simulated i.MX8M boards in folders."""
+"""mpsim: simulated i.MX8M boards and PIV cards in folders."""
 
 import argparse
 import json
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from mpsim import board, faults, fuses, silicon
+from mpsim.piv import memory, vpcd
 from mpwire.errors import MpError
 
 USAGE: Final = 64
@@ -67,7 +68,21 @@ def build_parser() -> argparse.ArgumentParser:
     key.add_argument("--test", action="store_true", help="the public test key that open parts sign with")
     key.add_argument("--json", action="store_true")
     key.set_defaults(run=_mp_key)
+    _add_card(words)
     return parser
+
+
+def _add_card(words: "argparse._SubParsersAction[_Parser]") -> None:
+    verbs = words.add_parser("card", help="make and insert a virtual PIV card").add_subparsers(
+        required=True, metavar="VERB"
+    )
+    new = verbs.add_parser("new", help="make a card with keys 9A, 9C and 9D and an issuer of its own")
+    _finish(new, _card_new)
+    new.add_argument("--pin", type=_pin, default=memory.DEFAULT_PIN, help="6 to 8 digits; left out: %(default)s")
+    run = verbs.add_parser("run", help="hold the card in vpcd's virtual reader until it is ended")
+    _finish(run, _card_run)
+    run.add_argument("--host", default="127.0.0.1", help="where vpcd listens: %(default)s")
+    run.add_argument("--port", type=int, default=vpcd.PORT, help="left out: %(default)s")
 
 
 def _add_new(verbs: "argparse._SubParsersAction[_Parser]") -> None:
@@ -152,6 +167,27 @@ def _fault(options: argparse.Namespace) -> dict[str, object]:
 def _mp_key(options: argparse.Namespace) -> dict[str, object]:
     record = board.test_key_record if options.test else board.mp_key_record
     return dict(record(options.part, _srk_hash(options)))
+
+
+def _card_new(options: argparse.Namespace) -> dict[str, object]:
+    authority = memory.CardAuthority()
+    memory.make_card(options.folder, authority, pin=options.pin)
+    return {"folder": str(options.folder), "pin": options.pin, "issuer": authority.pem}
+
+
+def _card_run(options: argparse.Namespace) -> dict[str, object]:
+    memory.load(options.folder)
+    try:
+        vpcd.run_card(options.folder, options.port, options.host)
+    except OSError as error:
+        raise vpcd.NoReader(f"no vpcd at {options.host}:{options.port}: {error.strerror}") from error
+    return {"folder": str(options.folder), "ended": "taken out"}
+
+
+def _pin(text: str) -> str:
+    if not re.fullmatch("[0-9]{6,8}", text):
+        raise argparse.ArgumentTypeError("6 to 8 digits wanted")
+    return text
 
 
 def _as_text(answer: dict[str, object]) -> str:

@@ -1,0 +1,1 @@
+"""A PIV card in software: its application, the folder that remembers it, and its ways into a reader."""
