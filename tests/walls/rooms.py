@@ -31,6 +31,12 @@ DYNAMIC: Final = {"mpagent.hal.choose": ("mpagent.hal", "mpsim"), "mpagent.hal.t
 """The modules that may import by a string, and what that string may begin with: the closed list of backends, which is
 the single place in the device's code that names the simulation, and the one library that must be silenced first."""
 
+IMPORTED_AS: Final = {"pyscard": "smartcard"}
+"""Import names that a distribution's own name does not show."""
+
+BACKEND_OF: Final = {"tpm2_pytss": "mpagent.hal.tpm", "smartcard": "mpagent.hal.card"}
+"""Libraries of hardware, and the one backend that may import each: no other board pays for it."""
+
 LOADERS: Final = frozenset(
     {"import_module", "__import__", "exec", "eval", "spec_from_file_location", "run_module", "run_path"}
 )
@@ -87,7 +93,8 @@ def declared(room: str, pyproject: str) -> frozenset[str]:
     """Third-party packages that the distribution of `room` names, as import names."""
     project = tomllib.loads(pyproject)["project"]
     extras = [line for lines in project.get("optional-dependencies", {}).values() for line in lines]
-    found = {Requirement(line).name.replace("-", "_") for line in [*project["dependencies"], *extras]}
+    names = [Requirement(line).name.replace("-", "_") for line in [*project["dependencies"], *extras]]
+    found = {IMPORTED_AS.get(name, name) for name in names}
     if "requests" in found:
         found.add("urllib3")  # requests' own transport, whose settings and exceptions it hands through
     return frozenset({"cryptography"} if room == "mpwire" else found - set(HOME))
@@ -115,7 +122,7 @@ def violations(name: str, source: str, third_party: frozenset[str]) -> list[str]
             wrong.append(f"{module} is relative; the walls read whole names")
         elif top not in sys.stdlib_module_names and top not in third_party:
             wrong.append(f"{module} is no declared dependency")
-        elif top == "tpm2_pytss" and not name.startswith("mpagent.hal.tpm"):
+        elif not name.startswith(BACKEND_OF.get(top, "")):
             wrong.append(f"{module} outside its backend")
         if room == "mpissuer" and top in PURE_ROOM_REFUSES:
             wrong.append(module)

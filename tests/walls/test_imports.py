@@ -31,6 +31,7 @@ def test_no_room_imports_what_its_table_row_leaves_out(room: str) -> None:
         ("mpagent.vault", "import importlib\nimportlib.import_module('mpsim')"),
         ("mpagent.vault", "exec(text)"),
         ("mpagent.vault", "import tpm2_pytss"),
+        ("mpagent.hal.tpm.chip", "from smartcard import scard"),
         ("mpagent.vault", "import cbor2"),
         ("mpagent.hal.choose", "import importlib\nimportlib.import_module('mpserver.cli')"),
         ("mpissuer.grant", "from mpagent.record import Record"),

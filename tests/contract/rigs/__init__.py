@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.contract.rigs.card import make_card_board, make_pcsc_board
 from tests.contract.rigs.imx import make_imx
 from tests.contract.rigs.pkcs11 import make_pkcs11, make_pkcs11_without_gcm
 from tests.contract.rigs.rig import Rig, check_signature
@@ -15,6 +16,7 @@ from tests.contract.rigs.tpm import make_tpm, make_tpm_with_sealed_keys
 __all__ = ["RIGS", "Kind", "Rig", "check_signature", "kinds_of"]
 
 WHOLE: Final = frozenset({"soc", "attester", "sealer", "keyring"})
+CARD: Final = frozenset({"attester", "keyring"})
 TOKEN: Final = frozenset({"sealer", "keyring"})
 
 
@@ -37,6 +39,8 @@ RIGS: Final[Mapping[str, Kind]] = {
     "tpm-with-sealed-keys": Kind(make_tpm_with_sealed_keys),
     "pkcs11": Kind(make_pkcs11, TOKEN, sealer="pkcs11", shelved="pkcs11-key-"),
     "pkcs11-without-gcm": Kind(make_pkcs11_without_gcm, TOKEN, sealer="pkcs11", shelved="pkcs11-key-"),
+    "card": Kind(make_card_board, CARD, sealer="sim", shelved="card-key-"),
+    "card-over-pcsc": Kind(make_pcsc_board, frozenset({"attester"}), sealer="sim", shelved="card-key-"),
 }
 
 
