@@ -139,6 +139,28 @@ def test_the_key_is_the_same_in_the_next_boot_and_another_after_a_reflash(tee: E
         assert read_key(raw).public_numbers() != first
 
 
+def test_a_key_that_cannot_be_stored_fails_once_and_then_lives_until_the_next_boot(tee: EmulatedTee) -> None:
+    """init_key() of the pseudo-TA keeps what write_key() could not store."""
+    tee.change(storage="full")
+    with program_on(tee) as raw:
+        assert measure(raw)[0].result == 0xFFFF3041
+        unstored = read_key(raw).public_numbers()
+    tee.change(storage="good")
+    tee.power_cycle()
+    with program_on(tee) as raw:
+        assert read_key(raw).public_numbers() != unstored
+
+
+def test_a_damaged_key_is_removed_and_the_next_command_makes_another(tee: EmulatedTee) -> None:
+    with program_on(tee) as raw:
+        first = read_key(raw).public_numbers()
+    tee.power_cycle()
+    tee.change(storage="damaged")
+    with program_on(tee) as raw:
+        assert measure(raw)[0].result == 0xF0100001
+        assert read_key(raw).public_numbers() != first
+
+
 def test_the_first_use_in_a_boot_needs_the_supplicant_for_the_storage(tee: EmulatedTee, raw: RawTee) -> None:
     tee.change(supplicant=False)
     session = raw.open(ATTESTATION).session

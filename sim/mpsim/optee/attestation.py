@@ -9,12 +9,14 @@ stands before the signature in the same buffer.
 import hashlib
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa, utils
 
 from mpsim import storage
 from mpsim.optee.gp import Kind, Param, Result, TeeRefusal, Wait, require_kinds
+from mpsim.optee.scenario import Scenario
 
 KEY_BITS: Final = 3072
 """CFG_ATTESTATION_PTA_KEY_SIZE."""
@@ -47,39 +49,51 @@ def hash_of_build(build: str) -> bytes:
 
 
 class KeyStore:
-    """The attestation key of one boot: loaded once, then held in memory."""
+    """The attestation key of one boot: loaded once, then held in memory.
+
+    As in OP-TEE, a key that could not be stored stays in memory all the same: that command fails, the next does not.
+    """
 
     def __init__(self, chip: Path) -> None:
         self._path = storage_file(chip)
         self._key: rsa.RSAPrivateKey | None = None
 
-    def reach(self, wait_for_supplicant: Wait) -> rsa.RSAPrivateKey:
-        """Load, or make and store."""
+    def reach(self, state: str, wait_for_supplicant: Wait) -> rsa.RSAPrivateKey:
+        """Load, or make and store. `state` is the scenario's `storage`. Raises TeeRefusal."""
         if self._key is None:
             wait_for_supplicant()
-            self._key = self._load() if self._path.exists() else self._make()
+            self._key = self._load(state)
+        if self._key is None:
+            self._key = rsa.generate_private_key(EXPONENT, KEY_BITS)
+            if state == "full":
+                raise TeeRefusal(Result.STORAGE_NO_SPACE)
+            put_key(self._path.parents[1], self._key)
         return self._key
 
-    def _load(self) -> rsa.RSAPrivateKey:
+    def _load(self, state: str) -> rsa.RSAPrivateKey | None:
+        if not self._path.exists():
+            return None
+        if state == "damaged":
+            self._path.unlink()
+            raise TeeRefusal(Result.CORRUPT_OBJECT)
         key = serialization.load_der_private_key(storage.get(self._path), None)
         assert isinstance(key, rsa.RSAPrivateKey)
         return key
 
-    def _make(self) -> rsa.RSAPrivateKey:
-        key = rsa.generate_private_key(EXPONENT, KEY_BITS)
-        form = (serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        self._path.parent.mkdir(exist_ok=True)
-        storage.put(self._path, key.private_bytes(*form))
-        return key
+
+def put_key(chip: Path, key: rsa.RSAPrivateKey) -> None:
+    """Store it, as an OP-TEE of another key size would have."""
+    form = (serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    storage_file(chip).parent.mkdir(exist_ok=True)
+    storage.put(storage_file(chip), key.private_bytes(*form))
 
 
 class AttestationPta:
     """Commands 0, 1 and 3 for Linux; 2 is for a TA that asks about itself."""
 
-    def __init__(self, keys: KeyStore, build: str, loadable: frozenset[bytes], wait_for_supplicant: Wait) -> None:
+    def __init__(self, keys: KeyStore, scenario: Scenario, wait_for_supplicant: Wait) -> None:
         self._keys = keys
-        self._build = build
-        self._loadable = loadable
+        self._scenario = scenario
         self._wait = wait_for_supplicant
 
     def open(self) -> None:
@@ -108,7 +122,7 @@ class AttestationPta:
 
     def _export(self, exponent: Param, modulus: Param, algorithm: Param) -> None:
         """Both sizes are told even where only one buffer is too small."""
-        numbers = self._keys.reach(self._wait).public_key().public_numbers()
+        numbers = self._keys.reach(self._scenario.storage, self._wait).public_key().public_numbers()
         short = False
         for param, number in ((exponent, numbers.e), (modulus, numbers.n)):
             content = number.to_bytes((number.bit_length() + 7) // 8, "big")
@@ -117,25 +131,27 @@ class AttestationPta:
                 param.write(content)
             else:
                 short = True
-        algorithm.a = PS256
+        algorithm.a = 0 if self._scenario.attestation == "other" else PS256
         if short:
             raise TeeRefusal(Result.SHORT_BUFFER)
 
     def _sign(self, nonce: Param, output: Param, uuid: Param | None) -> None:
         if nonce.memory is None or not nonce.room or (output.memory is None and output.room):
             raise TeeRefusal(Result.BAD_PARAMETERS)
-        key = self._keys.reach(self._wait)
+        key = self._keys.reach(self._scenario.storage, self._wait)
         output.size = HASH_BYTES + key.key_size // 8
         if output.room < output.size:
             raise TeeRefusal(Result.SHORT_BUFFER)
-        measured = hash_of_build(self._build) if uuid is None else self._hash_of_ta(uuid.read())
-        signed = hashlib.sha256(nonce.read() + measured).digest()
+        measured = hash_of_build(self._scenario.build) if uuid is None else self._hash_of_ta(uuid.read())
+        message = b"another message" if self._scenario.attestation == "false" else nonce.read()
+        signed = hashlib.sha256(message + measured).digest()
         scheme = padding.PSS(padding.MGF1(hashes.SHA256()), SALT_BYTES)
         output.write(measured + key.sign(signed, scheme, utils.Prehashed(hashes.SHA256())))
+        output.size -= self._scenario.attestation == "short"
 
     def _hash_of_ta(self, uuid: bytes) -> bytes:
         """The TA is looked for where tee-supplicant has it; its UUID comes in the secure world's own byte order."""
         self._wait()
-        if uuid not in self._loadable:
+        if str(UUID(bytes_le=uuid)) not in self._scenario.applications:
             raise TeeRefusal(Result.ITEM_NOT_FOUND)
         return hashlib.sha256(b"mpsim ta " + uuid).digest()

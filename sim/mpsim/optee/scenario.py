@@ -66,6 +66,10 @@ class Scenario:
     """"off-curve" spoils the public key the chip gives, "zero" empties it."""
     sizes: Mapping[str, int] = field(default_factory=dict)
     """Sizes given back in place of the right ones: "key", "signature", "mpmr"."""
+    storage: str = "good"
+    """Of the attestation key: "full" (what is made cannot be stored), or "damaged" (what is read is removed)."""
+    attestation: str = "good"
+    """"false" spoils its signatures, "short" tells a size too small, "other" names another algorithm."""
     build: str = "4.10.0"
     """OP-TEE release: another one, another hash of its memory."""
     faults: tuple[Fault, ...] = ()

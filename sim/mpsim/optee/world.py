@@ -109,8 +109,7 @@ class World:
             return OcotpPta(chip)
         if uuid == DIGPROG:
             return DigprogPta(chip)
-        loadable = frozenset(UUID(name).bytes_le for name in scenario.applications)
-        return AttestationPta(self._keys, scenario.build, loadable, lambda: self._wait_for_supplicant(gone))
+        return AttestationPta(self._keys, scenario, lambda: self._wait_for_supplicant(gone))
 
     def _strike(self, scenario: Scenario, call: str, uuid: UUID, command: int | None, gone: Gaze) -> None:
         for fault in scenario.faults:
