@@ -8,10 +8,12 @@ from typing import Final
 
 from tests.contract.rigs.card import make_card_board, make_pcsc_board
 from tests.contract.rigs.imx import make_imx
+from tests.contract.rigs.mp import make_mp
 from tests.contract.rigs.pkcs11 import make_pkcs11, make_pkcs11_without_gcm
 from tests.contract.rigs.rig import Rig, check_signature
 from tests.contract.rigs.sim import make_sim
 from tests.contract.rigs.tpm import make_tpm, make_tpm_with_sealed_keys
+from tests.contract.rigs.tpm_pcr import make_measured
 
 __all__ = ["RIGS", "Kind", "Rig", "check_signature", "kinds_of"]
 
@@ -35,8 +37,10 @@ class Kind:
 RIGS: Final[Mapping[str, Kind]] = {
     "sim": Kind(make_sim, sealer="sim"),
     "imx": Kind(make_imx, ports=frozenset({"soc"})),
+    "mp": Kind(make_mp, ports=frozenset({"attester"})),
     "tpm": Kind(make_tpm, shelved="tpm-key-"),
     "tpm-with-sealed-keys": Kind(make_tpm_with_sealed_keys),
+    "tpm-measured": Kind(make_measured, frozenset({"sealer"})),
     "pkcs11": Kind(make_pkcs11, TOKEN, sealer="pkcs11", shelved="pkcs11-key-"),
     "pkcs11-without-gcm": Kind(make_pkcs11_without_gcm, TOKEN, sealer="pkcs11", shelved="pkcs11-key-"),
     "card": Kind(make_card_board, CARD, sealer="sim", shelved="card-key-"),

@@ -62,18 +62,24 @@ def examine(node: Path, relay_tas: Sequence[UUID], deadline_s: float, part: Part
 
 
 def _try(door: Door, xtest: TaState, key_by_xtest: bool) -> Examination:
-    point, mpmr = None, None
+    point, mpmr, detail = None, None, ""
+    cause: Cause | None
     try:
         point = door.read_key()
         signature, mpmr = door.sign(PROBE_MESSAGE)
-        mp.verify_mp(point, PROBE_MESSAGE, mpmr, signature)
+        cause = judge_signature(point, mpmr, signature)
     except (MpAbsent, MpBroken) as failed:
         cause, detail = failed.cause, failed.detail
-    except Unauthentic as false:
-        cause, detail = causes.SIGNATURE_FALSE, str(false)
-    else:
-        return Examination(None, "", door.uuid, point, mpmr, xtest, key_readable=True)
     return Examination(cause, detail, door.uuid, point, mpmr, xtest, key_by_xtest or point is not None)
+
+
+def judge_signature(point: bytes, mpmr: bytes, signature: bytes) -> Cause | None:
+    """None when this signature over PROBE_MESSAGE holds under the chip's own key and MPMR."""
+    try:
+        mp.verify_mp(point, PROBE_MESSAGE, mpmr, signature)
+    except Unauthentic:
+        return causes.SIGNATURE_FALSE
+    return None
 
 
 def find_xtest_ta(node: Path, deadline_s: float) -> TaState:

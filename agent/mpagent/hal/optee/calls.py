@@ -26,7 +26,7 @@ from typing import Any, Final, NoReturn
 from uuid import UUID
 
 from mpagent.errors import HardwareAbsent
-from mpagent.hal.optee import faults
+from mpagent.hal.optee import faults, records
 from mpagent.hal.optee.client import Tee
 from mpagent.hal.optee.records import Answer, Param
 
@@ -55,8 +55,11 @@ def ask(node: Path, uuid: UUID, commands: Sequence[Command], deadline_s: float) 
     """Open one session, invoke each command, close; the answers of each command. Without commands: does it open?
 
     `deadline_s` bounds all of it. Raises TeeFailed (of the first that fails), NoNode, NoPermission, OtherTee,
-    KernelRefused; NobodyAnswered at the deadline, Hanging when the child cannot be killed, CallDied.
+    KernelRefused; NobodyAnswered at the deadline, Hanging when the child cannot be killed, CallDied. Raises Malformed
+    for parameters that fit neither record nor shared area, before anything is opened.
     """
+    for command in commands:
+        records.write_invoke(0, command.func, records.lay_out(command.params, 0))
 
     def converse(mark: Mark) -> tuple[tuple[Answer, ...], ...]:
         with Tee(node) as tee, tee.open_session(uuid) as session:
