@@ -14,6 +14,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from mpagent.errors import HardwareAbsent, HardwareGone
+from mpagent.hal.attestation import OpteeAttester, open_attestation
 from mpagent.hal.mp import MpAttester, Part, open_mp
 from mpagent.hal.mp.examination import Examination, TaState, examine, find_xtest_ta, is_key_readable
 from mpagent.hal.optee import calls
@@ -130,10 +131,13 @@ class TeeProgram:
 class _There:
     """The product's side."""
 
-    attester: MpAttester
+    attester: MpAttester | OpteeAttester
 
     def open(self, relay_tas: tuple[UUID, ...], deadline_s: float, part: Part) -> None:
         self.attester = open_mp(NODE, relay_tas, deadline_s, part)
+
+    def open_attestation(self, deadline_s: float) -> None:
+        self.attester = open_attestation(NODE, deadline_s)
 
     def describe(self) -> AttesterMaterial:
         return self.attester.describe()
@@ -142,6 +146,7 @@ class _There:
         return self.attester.attest(message)
 
     def door(self) -> UUID:
+        assert isinstance(self.attester, MpAttester)
         return self.attester.door.uuid
 
     def examine(self, relay_tas: tuple[UUID, ...], deadline_s: float) -> Examination:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.contract.rigs.attestation import make_attestation
 from tests.contract.rigs.card import make_card_board, make_pcsc_board
 from tests.contract.rigs.imx import make_imx
 from tests.contract.rigs.mp import make_mp
@@ -38,6 +39,7 @@ RIGS: Final[Mapping[str, Kind]] = {
     "sim": Kind(make_sim, sealer="sim"),
     "imx": Kind(make_imx, ports=frozenset({"soc"})),
     "mp": Kind(make_mp, ports=frozenset({"attester"})),
+    "optee-attest": Kind(make_attestation, ports=frozenset({"attester"})),
     "tpm": Kind(make_tpm, shelved="tpm-key-"),
     "tpm-with-sealed-keys": Kind(make_tpm_with_sealed_keys),
     "tpm-measured": Kind(make_measured, frozenset({"sealer"})),

@@ -22,10 +22,9 @@ _KINDS = {"Malformed": Malformed, "HardwareBusy": HardwareBusy}
 class FarAttester:
     """ports.Attester, told over a pipe what the one in the other process says."""
 
-    alg: int = MpAttester.alg
-
-    def __init__(self, program: TeeProgram) -> None:
+    def __init__(self, program: TeeProgram, alg: int) -> None:
         self._program = program
+        self.alg = alg
 
     def describe(self) -> ports.AttesterMaterial:
         try:
@@ -54,7 +53,7 @@ class MpRig:
             program.open()
             yield ports.Board(
                 soc=backend.open_soc(self._tee.chip),
-                attester=FarAttester(program),
+                attester=FarAttester(program, MpAttester.alg),
                 sealer=sealer,
                 keyring=SealedKeyring(sealer, self.shelf if shelf is None else shelf),
             )
