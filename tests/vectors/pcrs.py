@@ -1,4 +1,4 @@
-"""pcrs.json: PCR approvals with all digests a TPM makes of them (python -m tests.vectors.pcrs; a rerun changes nothing).
+"""pcrs.json: PCR approvals with the digests a TPM makes of them (python -m tests.vectors.pcrs).
 
 `policy`, `reference`, `name` and `auth_policy` are those of docs/wire.md 5.4; the authority's key is the fixed key
 "pcr-authority" (tests/vectors/world.py). That a TPM makes the same digests is tested in tests/mpagent/test_tpm_pcrs.py.
