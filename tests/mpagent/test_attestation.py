@@ -82,6 +82,7 @@ def test_a_reflash_of_the_storage_makes_another_attester(tee: EmulatedTee) -> No
 def test_a_key_replaced_under_a_running_agent_is_told_and_its_signature_kept_back(
     tee: EmulatedTee, program: TeeProgram
 ) -> None:
+    """T-360 Swap: the secure storage is written anew between Hello and Proof, so another key signs."""
     begin(program)
     before = program.describe()
     tee.reflash()
@@ -107,7 +108,7 @@ def test_missing_node_and_missing_permission_are_two_things(
 
 
 def test_without_supplicant_it_says_so_soon_and_leaves_no_process(tee: EmulatedTee, program: TeeProgram) -> None:
-    """Making a key has minutes; waiting for a supplicant that is not there has not."""
+    """T-363 Hang: making a key may take minutes; waiting for a supplicant that is not there may not."""
     tee.change(supplicant=False)
     begin(program)
     begin(program, SOON_S)
@@ -132,7 +133,7 @@ def test_a_key_in_memory_needs_no_supplicant(tee: EmulatedTee, program: TeeProgr
 def test_a_storage_that_fails_is_named_with_what_follows_from_it(
     tee: EmulatedTee, program: TeeProgram, storage: str
 ) -> None:
-    """OP-TEE goes on with a key that it did not store; the advice is to reboot before anybody registers it."""
+    """T-361 Accident: OP-TEE goes on with a key that it did not store, and a reboot would make the board another."""
     begin(program)
     if storage == "damaged":
         program.describe()
@@ -180,6 +181,7 @@ def test_a_key_of_another_size_is_refused_with_the_build_flag(tee: EmulatedTee, 
 def test_an_answer_that_is_not_what_it_says_never_leaves_the_board(
     tee: EmulatedTee, program: TeeProgram, lie: str, text: str
 ) -> None:
+    """T-362 Accident: what OP-TEE answers is another signature, size or algorithm than it says."""
     tee.change(attestation=lie)
     begin(program)
     failed = refuse(program, "attest", MESSAGE)
