@@ -85,6 +85,45 @@ class Office:
         self._do("key", "import", key.key_id.hex()[:64], digest_of_object("key", key.key_id, *row), act)
         return True
 
+    def create_job(self, plan: JobPlan) -> None:
+        """A draft. Raises Usage, NeedsPerson."""
+        _check_name("job", plan.name)
+        if not 1 <= plan.quota <= QUOTA_MAX:
+            raise Usage(f"a quota is 1 to {QUOTA_MAX} boards")
+        if not self._count("SELECT count(*) FROM products WHERE name = ?", plan.product):
+            raise NeedsPerson(f"there is no product {plan.product}: add it first with `mpserver product add`")
+        if self._job_state(plan.name) is not None:
+            raise NeedsPerson(f"there is a job {plan.name} already; a job's name is used once")
+
+        def act() -> None:
+            place = 1 + self._count("SELECT coalesce(max(place), 0) FROM jobs")
+            self._connection.execute(
+                "INSERT INTO jobs (name, product, quota, state, place, author, created_at)"
+                " VALUES (?, ?, ?, 'draft', ?, ?, ?)",
+                (plan.name, plan.product, plan.quota, place, actor(), self._state.clock.now()),
+            )
+
+        self._do("job", "create", plan.name, digest_of_object("draft", plan.name, plan.product, plan.quota), act)
+
+    def approve_job(self, name: str) -> None:
+        """Draft to open, in realm lab by one person. The job's key is made first: no key, no open job."""
+        state = self._job_state(name)
+        if state is None:
+            raise NeedsPerson(f"there is no job {name}: `mpserver job list` shows all")
+        if state != "draft":
+            raise NeedsPerson(f"job {name} is {state}; only a draft can be approved")
+        self._state.keystore.make_job_key(name)
+        self._move_job(name, "draft", "open", "approve")
+
+    def end_job(self, name: str) -> None:
+        """Nothing more is granted; the job's key is destroyed. Said again after a power cut it finishes the work."""
+        state = self._job_state(name)
+        if state is None:
+            raise NeedsPerson(f"there is no job {name}: `mpserver job list` shows all")
+        if state != "ended":
+            self._move_job(name, state, "ended", "end")
+        self._state.keystore.destroy_job_key(name)
+
     def note(self, action: str, subject: str, told: bytes) -> None:
         """Keep in the tree that this was done; `told` is what left the house, of which the digest is kept."""
         self._do("note", action, subject, digest_of_object("note", action, subject, told), lambda: None)
