@@ -65,7 +65,7 @@ class TeeProgram:
         paths = os.pathsep.join(path for path in sys.path if path)
         self.process = subprocess.Popen(
             [sys.executable, "-m", __name__],
-            env={**environment, "PYTHONPATH": paths},
+            env={**os.environ, **environment, "PYTHONPATH": paths},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,

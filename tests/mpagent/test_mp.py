@@ -10,8 +10,8 @@ import pytest
 
 from mpagent.hal.mp import causes
 from mpagent.hal.mp.attester import MpAttester
-from mpagent.hal.mp.causes import CAUSES, Cause, Part
-from mpagent.hal.mp.door import PROBE_MESSAGE, PTA
+from mpagent.hal.mp.causes import CAUSES, Cause, MpBroken, Part
+from mpagent.hal.mp.door import PROBE_MESSAGE, PTA, widen
 from mpagent.hal.mp.examination import XTEST_MP_SIGN, judge_signature
 from mpsim import fuses, silicon
 from mpsim.optee.bench import EmulatedTee
@@ -100,6 +100,14 @@ def test_short_buffer_costs_one_second_call_and_no_third(start: Start) -> None:
     tee.break_next("SHORT_BUFFER", times=2)
     refuse(lambda: program.attest(MESSAGE), causes.WANTS_MORE_ROOM)
     mp.verify_mp(class_point(), MESSAGE, mp.MPMR_OPTEE, program.attest(MESSAGE).signature)
+
+
+def test_room_is_made_for_what_a_curve_may_need_and_no_more() -> None:
+    """A size from the TEE decides what memory we take."""
+    assert widen([132, 32], [64, 48, 0]) == [132, 48]
+    assert widen([132, 32], [1024, 32]) == [1024, 32]
+    with pytest.raises(MpBroken, match=causes.WANTS_MORE_ROOM.text):
+        widen([132, 32], [132, 1025])
 
 
 # Doors.
@@ -258,6 +266,14 @@ def test_early_8mq_has_no_mp_and_the_next_attester_is_tried(start: Start) -> Non
     refuse(lambda: program.open(part=Part("imx8mq", "2.0")), causes.SILICON_B0)
     program.open()
     refuse(program.describe, causes.UNLOCK_OR_B0)
+
+
+def test_8mq_of_minor_revision_0_is_told_by_its_revision_alone() -> None:
+    """A closed one without Unlock looks the same from OP-TEE."""
+    early = [Part("imx8mq", revision) for revision in ("1.0", "1.1", "2.0")]
+    assert [causes.is_b0(part) for part in early] == [True, False, True]
+    assert causes.explain_not_supported(early[2]) is causes.SILICON_B0
+    assert not causes.is_b0(Part("imx8mm", "1.0")) and not causes.is_b0(Part("imx8mq"))
 
 
 def test_later_8mq_works(start: Start) -> None:

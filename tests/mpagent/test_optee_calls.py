@@ -1,13 +1,14 @@
 """Calls that hang, die or are broken off: what is left behind is no process and no descriptor."""
 
 import contextlib
+import ctypes
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -93,6 +94,43 @@ def test_call_that_ignores_signals_is_killed_all_the_same() -> None:
 
     with pytest.raises(faults.NobodyAnswered):
         run(wait, SOON_S)
+
+
+def test_child_that_cannot_be_killed_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    """A kernel before 2025 and a tee-supplicant that holds the request: a debugger that holds the exit plays them."""
+    note = tmp_path / "pid"
+    debugger = os.fork()
+    if debugger == 0:
+        _hold_exit(note)
+
+    def wait(_mark: Mark) -> None:
+        note.with_suffix(".new").write_text(str(os.getpid()), encoding="ascii")
+        note.with_suffix(".new").rename(note)
+        time.sleep(60)
+
+    began = time.monotonic()
+    try:
+        with pytest.raises(faults.Hanging, match=r"process \d+ hangs in the kernel while calling it") as stuck:
+            run(wait, 1.5)
+        assert time.monotonic() - began < 1.5 + calls.REAP_MAX_S + 1
+        assert note.read_text(encoding="ascii") in str(stuck.value) and "reboot" in stuck.value.advice
+    finally:
+        os.kill(debugger, signal.SIGKILL)
+        os.waitpid(debugger, 0)
+        os.waitpid(int(note.read_text(encoding="ascii")), 0)
+
+
+def _hold_exit(note: Path) -> NoReturn:
+    """Attach to the process named there, and let it not exit (ptrace(2), PTRACE_O_TRACEEXIT)."""
+    seize, trace_exit = 0x4206, 0x40
+    try:
+        while not note.exists():
+            time.sleep(0.01)
+        libc = ctypes.CDLL(None)
+        assert libc.ptrace(seize, int(note.read_text(encoding="ascii")), None, ctypes.c_void_p(trace_exit)) == 0
+        time.sleep(60)
+    finally:
+        os._exit(1)
 
 
 def test_ctrl_c_ends_the_wait_at_once_and_takes_the_child_along() -> None:

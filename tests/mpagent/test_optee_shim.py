@@ -6,8 +6,9 @@ from uuid import UUID
 
 import pytest
 
+from mpagent.errors import HardwareGone
 from mpagent.hal.optee.calls import Command
-from mpagent.hal.optee.ocotp import OCOTP
+from mpagent.hal.optee.ocotp import OCOTP, check_uid
 from mpagent.hal.optee.records import MemoryIn, MemoryOut, ValueIn, ValueOut
 from mpsim import fuses
 from mpsim.optee.bench import EmulatedTee
@@ -35,6 +36,12 @@ def program(tee: EmulatedTee) -> Iterator[TeeProgram]:
 def test_chip_uid_is_the_nvmem_uid_in_the_byte_order_of_the_fuses(tee: EmulatedTee, program: TeeProgram) -> None:
     content = Chip(tee.chip).read_fuses()
     assert program.call("chip_uid") == content[4:12] == fuses.read_uid("imx8mm", content)[::-1]
+
+
+@pytest.mark.parametrize("size", [0, 7])
+def test_uid_of_another_size_is_no_uid(size: int) -> None:
+    with pytest.raises(HardwareGone, match=f"a UID of {size} bytes"):
+        check_uid(bytes(size))
 
 
 def test_fuse_words_of_many_places_come_in_one_session(tee: EmulatedTee, program: TeeProgram) -> None:

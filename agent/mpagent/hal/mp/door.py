@@ -106,9 +106,7 @@ class Door:
         except TeeFailed as failed:
             if failed.result != faults.SHORT_BUFFER or failed.at_open:
                 raise
-            wanted = [max(pair) for pair in zip(rooms, failed.sizes[len(inputs) :], strict=False)]
-        if max(wanted) > ROOM_MAX_BYTES:
-            raise fail(causes.WANTS_MORE_ROOM, f"room for {wanted} bytes")
+            wanted = widen(rooms, failed.sizes[len(inputs) :])
         return self._call(func, inputs, wanted)
 
     def _call(self, func: int, inputs: tuple[MemoryIn, ...], rooms: Sequence[int]) -> list[bytes]:
@@ -174,6 +172,14 @@ class Door:
             if failed.at_open or failed.result == faults.BAD_PARAMETERS:
                 return causes.FORMAT_ERROR
         return causes.OLD_ABI
+
+
+def widen(rooms: Sequence[int], wanted: Sequence[int]) -> list[int]:
+    """Room for what OP-TEE wants, where that is more. Raises MpBroken when no key, signature or MPMR needs so much."""
+    wider = [max(pair) for pair in zip(rooms, wanted, strict=False)]
+    if max(wider) > ROOM_MAX_BYTES:
+        raise fail(causes.WANTS_MORE_ROOM, f"room for {wider} bytes")
+    return wider
 
 
 def explain_opening(door: Door, failed: TeeFailed) -> Cause:

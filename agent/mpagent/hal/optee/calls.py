@@ -144,13 +144,12 @@ class _Child:
         self._handle = os.pidfd_open(self.pid)
 
     def wait(self, limit_s: float) -> int | None:
-        """Reap it: its wait status, or None when it lives on."""
+        """Reap it: its wait status, or None when it lives on. Ask once: we let go of it in either case."""
         poll = select.poll()
         poll.register(self._handle, select.POLLIN)
-        if not poll.poll(limit_s * 1000):
-            return None
+        ended = poll.poll(limit_s * 1000)
         os.close(self._handle)
-        return os.waitpid(self.pid, 0)[1]
+        return os.waitpid(self.pid, 0)[1] if ended else None
 
     def end(self) -> int | None:
         """Kill and reap it: its wait status, or None when it cannot be killed."""

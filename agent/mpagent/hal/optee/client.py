@@ -70,13 +70,10 @@ class Tee:
         self._ioctl(records.CLOSE_SESSION, bytearray(records.write_close(session)), "closing a session")
 
     def close(self) -> None:
-        """Give everything back. A second call does nothing."""
+        """Give everything back; the kernel ends the sessions. Only once."""
         if self._shared is not None:
             self._shared.close()
-            self._shared = None
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        os.close(self._descriptor)
 
     def __enter__(self) -> Self:
         return self

@@ -5,12 +5,12 @@ On i.MX6, 7 and 8M. Nothing here is signed: it says what the secure world reads,
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 from uuid import UUID
 
 from mpagent.errors import HardwareGone
 from mpagent.hal.optee.calls import Command, ask_built_in
-from mpagent.hal.optee.records import MemoryOut, ValueIn, ValueOut
+from mpagent.hal.optee.records import Answer, MemoryOut, ValueIn, ValueOut, read_value
 
 OCOTP: Final = UUID("9abdf255-d8fa-40de-8f60-4d0b27927b7d")
 UID_BYTES: Final = 8
@@ -28,8 +28,14 @@ def read_chip_uid(node: Path, deadline_s: float) -> bytes:
     what calls.ask raises.
     """
     ((uid,),) = ask_built_in(node, OCOTP, _NAME, [Command(_CHIP_UID, (MemoryOut(UID_BYTES),))], deadline_s)
-    if not isinstance(uid, bytes) or len(uid) != UID_BYTES:
-        raise HardwareGone(f"the {_NAME} gave a UID that has not {UID_BYTES} bytes")
+    return check_uid(uid)
+
+
+def check_uid(answer: Answer) -> bytes:
+    """Raises HardwareGone unless it has UID_BYTES."""
+    uid = cast(bytes, answer)
+    if len(uid) != UID_BYTES:
+        raise HardwareGone(f"the {_NAME} gave a UID of {len(uid)} bytes, and not {UID_BYTES}")
     return uid
 
 
@@ -40,4 +46,4 @@ def read_fuses(node: Path, places: Sequence[tuple[int, int]], deadline_s: float)
     """
     commands = [Command(_READ_FUSE, (ValueIn(bank, word), ValueOut())) for bank, word in places]
     answers = ask_built_in(node, OCOTP, _NAME, commands, deadline_s)
-    return tuple(word[0] for _, word in answers if isinstance(word, tuple))
+    return tuple(read_value(word) for _, word in answers)

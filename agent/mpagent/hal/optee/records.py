@@ -6,7 +6,7 @@ All fields have a fixed width and the CPU's byte order, so the numbers are the s
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 from uuid import UUID
 
 from mpwire.errors import Malformed
@@ -149,6 +149,12 @@ def size_of(param: Param) -> int:
     if isinstance(param, MemoryOut):
         return param.size
     return len(param.content) if isinstance(param, MemoryIn | MemoryInOut) else 0
+
+
+def read_value(answer: Answer) -> int:
+    """The first number of a value parameter's answer."""
+    a, _ = cast(tuple[int, int], answer)
+    return a
 
 
 def _next(offset: int, param: Param) -> int:
