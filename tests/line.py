@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mpagent.durable import Disk
@@ -352,7 +352,7 @@ class Factory:
         """A cloner's board: the same chip identity, an empty disk."""
         folder = self._next()
         shutil.copytree(device.folder / "chip", folder / "chip")
-        choice = replace(device.choice, sim_chip=folder / "chip")
+        choice = device.choice._replace(sim_chip=folder / "chip")
         return self._add(Device(folder, Line(self.oem), self.oem.image, choice))
 
     def _add(self, device: Device) -> Device:

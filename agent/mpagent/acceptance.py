@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mpagent.image import Image, WantedSlot
 from mpwire import labels, merkle, p256, registry
@@ -22,8 +22,7 @@ CHAIN = ListOf(Octets(1, 4_096), 4, 1)
 """A certificate slot's value: CBOR array of DER certificates, leaf first, without the root."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(NamedTuple):
     """The exchange this device is in: what a Grant must name."""
 
     hello: bytes
@@ -33,8 +32,7 @@ class Pending:
     ueid: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """A Grant that is ours: its head, its opened contents, and what is believed from now on."""
 
     grant: Grant
@@ -143,5 +141,5 @@ def accept_closed(raw: bytes, ueid: bytes, receipt: bytes | None, trust: Trust) 
     if (entry.kind, entry.ueid, entry.digest) != ("receipt", ueid, closed.receipt_digest):
         raise PeerBroke("closed-entry: the ledger entry is not about this device's receipt")
     head = read_head(closed.head, trust)
-    merkle.verify_inclusion(merkle.leaf_hash(closed.entry), closed.index, head.size, closed.path, head.root)
+    merkle.verify_inclusion(merkle.leaf_hash(closed.entry), closed.leaf_index, head.size, closed.path, head.root)
     return closed, head.time

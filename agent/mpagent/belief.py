@@ -4,8 +4,6 @@ The state partition is no place for trust: whoever can write it could add a root
 TrustUpdate as it came, and its signatures are checked against the image's roots every time it counts.
 """
 
-from dataclasses import replace
-
 from mpagent.image import Image
 from mpagent.record import Record
 from mpwire.errors import PeerBroke
@@ -17,7 +15,7 @@ def make_trust(record: Record, image: Image) -> Trust:
     trust = _start(record, image)
     for raw in record.trust_updates:
         trust = _believe(raw, trust)
-    return replace(trust, epoch=max(trust.epoch, image.epoch, record.epoch))
+    return trust._replace(epoch=max(trust.epoch, image.epoch, record.epoch))
 
 
 def keep_update(record: Record, image: Image, update: bytes | None) -> tuple[bytes, ...]:

@@ -8,7 +8,6 @@ from mpagent.hal.ports import Board
 from mpagent.proof import name_board
 from mpagent.record import Record
 
-
 _KEPT: Final = ("attest", "seal", "keys")
 """The choices a Proof and a vault depend on."""
 

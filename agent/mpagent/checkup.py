@@ -3,8 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mpagent import lock
 from mpagent.advice import say
@@ -22,8 +21,7 @@ FREE_MIN_BYTES: Final = 8_388_608
 """Two vault generations at their largest, the record twice and the file system's own needs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """One answer."""
 
     ability: str

@@ -3,8 +3,8 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from mpagent import lock
 from mpagent.anchors import read_anchors
@@ -22,8 +22,7 @@ from mpagent.shelf import DiskShelf
 from mpagent.vault import Vault
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
+class Places(NamedTuple):
     """Every path of a device, below one root."""
 
     root: Path
@@ -44,8 +43,7 @@ class Places:
         return self.root / "var/lib/mpagent"
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(NamedTuple):
     """A configured device whose chips are not open yet."""
 
     places: Places

@@ -6,8 +6,7 @@ durable before anybody can hear the new outbox. A step that raises has changed n
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from mpagent.acceptance import Accepted, Pending, accept_closed, accept_grant, check_slots
 from mpagent.belief import keep_update, make_trust
@@ -51,8 +50,7 @@ class Vault(Protocol):
         """Number of the newest whole generation, 0 for none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tools:
+class Tools(NamedTuple):
     """All a step may touch."""
 
     board: Board
@@ -75,7 +73,7 @@ def greet(record: Record, heard: bytes | None, tools: Tools) -> Record:
     tools.progress("greeting the server")
     hello, ueid = write_hello(tools.board, tools.image, tools.random(16), tools.random(8))
     chosen = note_choice(tools.board)
-    return replace(record, stage=Stage.GREETED, outbox=hello, hello=hello, ueid=ueid, chosen=chosen)
+    return record._replace(stage=Stage.GREETED, outbox=hello, hello=hello, ueid=ueid, chosen=chosen)
 
 
 def prove(record: Record, heard: bytes | None, tools: Tools) -> Record:
@@ -87,7 +85,7 @@ def prove(record: Record, heard: bytes | None, tools: Tools) -> Record:
         raise PeerBroke("challenge-hello: the challenge answers another hello")
     tools.progress("proving what this board is")
     proof = write_proof(tools.board, tools.image, tools.agent_version, record.hello, raw, challenge)
-    return replace(record, stage=Stage.PROVEN, outbox=proof, challenge=raw, proof=proof)
+    return record._replace(stage=Stage.PROVEN, outbox=proof, challenge=raw, proof=proof)
 
 
 def keep(record: Record, heard: bytes | None, tools: Tools) -> Record:
@@ -110,8 +108,7 @@ def keep(record: Record, heard: bytes | None, tools: Tools) -> Record:
     generation = tools.vault.write(pending.ueid, slots, above=record.generation)
     sealed = tools.vault.read(pending.ueid, generation)
     receipt = _write_receipt(accepted, sealed, proof_of_closed, tools)  # 4.12
-    return replace(
-        record,
+    return record._replace(
         stage=Stage.KEPT,
         outbox=receipt,
         job=accepted.grant.job,
@@ -129,7 +126,7 @@ def close(record: Record, heard: bytes | None, tools: Tools) -> Record:
     raw = _hear(heard)
     _, time = accept_closed(raw, record.ueid, record.outbox, make_trust(record, tools.image))
     floor = max(record.time_floor, time)
-    return replace(record, stage=Stage.DONE, outbox=None, hello=None, challenge=None, proof=None,
+    return record._replace(stage=Stage.DONE, outbox=None, hello=None, challenge=None, proof=None,
                    closed=raw, time_floor=floor)  # fmt: skip
 
 
@@ -155,7 +152,7 @@ def adopt(record: Record, raw: bytes, tools: Tools) -> Record:
             "rework", "this board was provisioned before and its vault is gone; the OEM must approve a rework of it"
         )
     tools.vault.read(record.ueid, generation)
-    return replace(record, stage=Stage.DONE, outbox=None, hello=None, challenge=None, proof=None, closed=raw,
+    return record._replace(stage=Stage.DONE, outbox=None, hello=None, challenge=None, proof=None, closed=raw,
                    generation=generation, time_floor=max(record.time_floor, time))  # fmt: skip
 
 

@@ -1,10 +1,9 @@
 """What the signed image decides: whom to trust and what to ask for. Read once, from anchors.toml, and frozen."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class WantedSlot:
+class WantedSlot(NamedTuple):
     """One slot this image expects in a Grant."""
 
     name: str
@@ -14,8 +13,7 @@ class WantedSlot:
     """Bytes of a local value the device makes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(NamedTuple):
     """Trust and choice of one provisioning image."""
 
     realm: str

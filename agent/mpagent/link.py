@@ -4,8 +4,7 @@
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from mpagent.errors import NoServer, Pending
 from mpwire import limits, registry
@@ -21,8 +20,7 @@ RETRY_AFTER_MAX_S: Final = 3_600
 CHUNK_BYTES: Final = 16_384
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """Where the issuer is and how long to wait for it."""
 
     server: str

@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import replace
 
 from mpagent.errors import HardwareGone, NotMine
 from mpagent.hal.ports import Attestation, AttesterMaterial, Board, DeviceKey, Provenance, SocFacts
@@ -169,8 +168,7 @@ def _bind(
     attestations: Mapping[str, WireKeyAttestation],
 ) -> Claims:
     """The same claims, for this exchange alone."""
-    return replace(
-        claims,
+    return claims._replace(
         nonce=nonce,
         hello_hash=hashlib.sha256(hello).digest(),
         challenge_hash=hashlib.sha256(challenge).digest(),

@@ -1,8 +1,9 @@
 """All that survives a power cut beside the vault. It holds no secret in the clear."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
+from typing import NamedTuple
 
 from mpwire.messages.plain import HASH, NAME, UEID
 from mpwire.shape import Converted, Field, Integer, ListOf, MapOf, Octets, OneOf, TableOf, Text
@@ -27,8 +28,7 @@ class Stage(StrEnum):
     """The issuer closed the enrollment; its inclusion proof is here."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One enrollment of this chip."""
 
     stage: Stage = Stage.BLANK
@@ -50,7 +50,7 @@ class Record:
     trust_updates: tuple[bytes, ...] = ()
     """TrustUpdates believed, as they came: nothing here is believed for standing here (belief.py)."""
     closed: bytes | None = None
-    chosen: Mapping[str, str] = field(default_factory=dict)
+    chosen: Mapping[str, str] = MappingProxyType({})
     """The backends this enrollment began with, by "attest", "seal" and "keys": it ends with the same ones."""
 
 

@@ -16,7 +16,7 @@ def describe_record(record: Record) -> dict[str, Any]:
         "stage": record.stage.value,
         "ueid": None if record.ueid is None else record.ueid.hex(),
         "job": record.job,
-        "ledger_index": None if closed is None else closed.index,
+        "ledger_index": None if closed is None else closed.leaf_index,
     }
 
 

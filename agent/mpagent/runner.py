@@ -1,8 +1,7 @@
 """Lives one enrollment through power cuts: load, ask, step, save; and waits where waiting helps."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from mpagent.belonging import check_chip
 from mpagent.enrollment import STORY, Tools
@@ -18,8 +17,7 @@ ASK_ANEW_MAX: Final = 1
 """Fresh Challenges in one run: whoever refuses on the line cannot make a board write its flash without a pause."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(NamedTuple):
     """All one enrollment needs."""
 
     journal: Journal
@@ -73,8 +71,7 @@ def _discard(parts: Parts, record: Record) -> None:
         parts.discard_others(record.generation)
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(NamedTuple):
     """How to wait. Sleep, clock and randomness are ports."""
 
     sleep: Callable[[float], None]

@@ -1,15 +1,13 @@
 """mpagent.toml and its drop-ins: what a factory may set. Nothing here can weaken a check."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from mpagent.tomlfile import Key, one_of, read_file, whole
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """One value a program, read once."""
 
     server: str | None = None

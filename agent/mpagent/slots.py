@@ -1,12 +1,11 @@
 """A delivered thing as it lies in the vault."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mpwire.secret import Secret
 
 
-@dataclass(frozen=True, slots=True)
-class VaultSlot:
+class VaultSlot(NamedTuple):
     """One slot, unsealed."""
 
     name: str

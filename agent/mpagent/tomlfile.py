@@ -3,9 +3,8 @@
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from mpagent.errors import ConfigWrong
 
@@ -19,16 +18,14 @@ _HEADER: Final = re.compile(r"\s*(\[\[?)\s*([^\]\s][^\]]*)\]")
 _MULTILINE: Final = re.compile(r'"""|' + "'''")
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(NamedTuple):
     """One key we know."""
 
     check: Check
     required: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """One table of a file. `spot` is its header and, in an array of tables, its place."""
 
     path: Path

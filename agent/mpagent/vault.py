@@ -9,8 +9,7 @@ the durable record does not name. A cut between any two of these steps leaves th
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from mpagent.durable import Damaged, Disk
 from mpagent.errors import HardwareGone, NotMine, StorageBroke, Tampered
@@ -36,8 +35,7 @@ _TABLE: Final = "mpagent/vault/1"
 """First item of the table's AAD; a slot's AAD begins with a byte string, so neither stands for the other."""
 
 
-@dataclass(frozen=True, slots=True)
-class SealedSlot:
+class SealedSlot(NamedTuple):
     """One secret as it lies on disk."""
 
     name: str
@@ -59,8 +57,7 @@ SEALED_SLOT = MapOf(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Generation:
+class Generation(NamedTuple):
     """Every secret of the device at one time."""
 
     ueid: bytes

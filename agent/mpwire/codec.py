@@ -5,10 +5,9 @@ its own stack, never recurses, and takes no memory for a count that the bytes le
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from operator import itemgetter
-from typing import Final, NoReturn, TypeAlias
+from typing import Final, NamedTuple, NoReturn, TypeAlias
 
 from mpwire.errors import Malformed
 from mpwire.limits import DEPTH_MAX
@@ -37,8 +36,7 @@ RULES: Final = (
 """Every public text `decode` can refuse with."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tag:
+class Tag(NamedTuple):
     """A tagged item. Only TAG_SIGN1 is read or written."""
 
     number: int
@@ -310,16 +308,16 @@ def _write_array(members: Sequence[object], put: Sink, depth: int) -> None:
 
 def _write_rare(item: object, put: Sink, depth: int) -> None:
     """Tags, simple values, and what is derived of a list, a tuple, int or str: named tuples, enumerations."""
-    if isinstance(item, tuple | list):
-        _write_array(item, put, depth + 1)
-    elif item is None or isinstance(item, bool):
-        put(b"\xf6" if item is None else b"\xf5" if item else b"\xf4")
-    elif isinstance(item, Tag):
+    if isinstance(item, Tag):  # before the tuples, being one
         _check_depth(depth + 1)
         if item.number != TAG_SIGN1:
             raise ValueError(f"tag {item.number}")
         put(_head(6, item.number))
         _write(item.value, put, depth + 1)
+    elif isinstance(item, tuple | list):
+        _write_array(item, put, depth + 1)
+    elif item is None or isinstance(item, bool):
+        put(b"\xf6" if item is None else b"\xf5" if item else b"\xf4")
     elif isinstance(item, int | str):
         put(_key(item))
     else:

@@ -5,10 +5,9 @@ TPM-QUOTE-ES256 compose over `sig_structure` and `join_sign1`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from typing import Final
+from typing import Final, NamedTuple
 
 from mpwire import p256
 from mpwire.codec import Item, Tag, decode, encode, encode_octets
@@ -33,8 +32,7 @@ _KTY, _CRV, _X, _Y = 1, -1, -2, -3
 _KTY_EC2, _CRV_P256 = 2, 1
 
 
-@dataclass(frozen=True, slots=True)
-class Sign1:
+class Sign1(NamedTuple):
     """A well-formed envelope; nothing in it is authentic yet."""
 
     protected: bytes

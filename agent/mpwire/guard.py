@@ -7,8 +7,7 @@ residual risk, named in docs/threats.md.
 import ctypes
 import os
 import resource
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 _PR_SET_DUMPABLE: Final = 4
 _MCL_CURRENT: Final = 1
@@ -18,8 +17,7 @@ _MCL_ONFAULT: Final = 4
 _CAP_IPC_LOCK: Final = 14
 
 
-@dataclass(frozen=True, slots=True)
-class Guarded:
+class Guarded(NamedTuple):
     """What the kernel granted. None means done; otherwise the reason and what to do, for doctor."""
 
     memory_lock: str | None

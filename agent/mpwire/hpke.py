@@ -5,8 +5,7 @@ in a chip: its Diffie-Hellman is a port.
 """
 
 import hmac
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -31,8 +30,7 @@ class Ecdh(Protocol):
         """The X coordinate of the shared point, 32 bytes; Malformed when the peer's point is not on the curve."""
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(NamedTuple):
     """Result of KeySchedule (RFC 9180 section 5.1) that single-shot use needs. Every field but the nonce is secret."""
 
     key: Secret

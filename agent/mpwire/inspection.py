@@ -5,9 +5,8 @@ leaves the device, so there is nothing this module could print of it. Nothing is
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from mpwire import evidence, labels, limits, registry
 from mpwire.codec import Tag, decode
@@ -29,8 +28,7 @@ BY_LENGTH: Final = frozenset({"grant.ciphertext", "receipt.escrow"})
 """Fields whose bytes are a secret under encryption: only their length is shown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One printed thing and the things within it."""
 
     key: int | str | None
@@ -172,8 +170,7 @@ def _show_bytes(item: bytes) -> str:
     return f"{len(item)} bytes, SHA-256 {sha256(item).hexdigest()}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Envelope:
+class _Envelope(NamedTuple):
     """How one kind of COSE_Sign1 is read. `payload` is None where another envelope lies inside."""
 
     title: str
@@ -214,7 +211,7 @@ def _describe_envelope(raw: bytes, place: str) -> Line:
     sign1 = read_sign1(raw, typ=typ, algs=ES256_ONLY, protected_allowed=kind.allowed)
     if not kind.required <= sign1.headers.keys():
         raise Malformed(f"{kind.title}: cose-header")
-    payload = replace(_describe_map(sign1.payload, kind.payload, kind.high), name="payload")
+    payload = _describe_map(sign1.payload, kind.payload, kind.high)._replace(name="payload")
     return _whole(kind.title, raw, (*_headers(sign1), payload, Line(None, "signature", _show_bytes(sign1.signature))))
 
 

@@ -5,9 +5,8 @@ Everything here works on leaf hashes; nothing stores anything.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from mpwire.errors import Unauthentic
 
@@ -16,17 +15,16 @@ EMPTY_ROOT: Final = sha256(b"").digest()
 """Root of the tree without leaves."""
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A perfect subtree: it covers leaves [index << level, (index + 1) << level) and never changes."""
+class Node(NamedTuple):
+    """A perfect subtree: it covers leaves [place << level, (place + 1) << level) and never changes."""
 
     level: int
-    index: int
+    place: int
     hash: bytes
 
 
 ReadNode: TypeAlias = Callable[[int, int], bytes]
-"""(level, index) to the hash of a perfect subtree that `Frontier.append` gave out earlier."""
+"""(level, place) to the hash of a perfect subtree that `Frontier.append` gave out earlier."""
 
 
 def leaf_hash(entry: bytes) -> bytes:
@@ -47,8 +45,7 @@ def tree_root(leaves: Sequence[bytes]) -> bytes:
     return frontier.root()
 
 
-@dataclass(frozen=True, slots=True)
-class Frontier:
+class Frontier(NamedTuple):
     """The right edge of a tree: one hash for each set bit of its size, largest subtree first."""
 
     size: int = 0
@@ -60,7 +57,7 @@ class Frontier:
         peaks, size = list(self.peaks), self.size
         while size & 1:
             right = made[-1]
-            made.append(Node(right.level + 1, right.index >> 1, node_hash(peaks.pop(), right.hash)))
+            made.append(Node(right.level + 1, right.place >> 1, node_hash(peaks.pop(), right.hash)))
             size >>= 1
         return Frontier(self.size + 1, (*peaks, made[-1].hash)), made
 

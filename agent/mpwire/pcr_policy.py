@@ -6,7 +6,6 @@ and TPM2_PolicyAuthorize (section 23.16). Only the SHA-256 bank is used.
 
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from hashlib import sha256
 from itertools import pairwise
 from typing import Final
@@ -56,7 +55,7 @@ def write_approval(
     """The approval's bytes; `sign` is ES256 by the PCR authority. Raises Malformed for PCRs no reader would take."""
     draft = PcrApproval(realm, product, tuple(pcrs), _UNSIGNED)
     _check_pcrs(draft)
-    raw: bytes = PCR_APPROVAL.encode(replace(draft, signature=sign(statement(draft))))
+    raw: bytes = PCR_APPROVAL.encode(draft._replace(signature=sign(statement(draft))))
     return raw
 
 

@@ -5,8 +5,7 @@ The reader (`mpagent inspect`) prints from the same tables, so a message cannot 
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
 from mpwire.codec import decode, encode
 from mpwire.errors import Malformed
@@ -146,8 +145,7 @@ class TableOf(Shape):
         return {self.key.write(key): self.of.write(one) for key, one in value.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """One key of a map: its number, the attribute it becomes, its shape, and the words of docs/wire.md."""
 
     key: int
@@ -168,7 +166,8 @@ class MapOf(Shape, Generic[T]):
         self.constants = constants or {}
         if len({*self.constants, *(one.key for one in fields)}) != len(self.constants) + len(fields):
             raise ValueError(f"{title}: a key stands twice in the table")
-        self._names: tuple[str, ...] = of.__match_args__  # type: ignore[attr-defined]  # a dataclass's fields, in order
+        self._names: tuple[str, ...] = of._fields  # type: ignore[attr-defined]  # every message is a NamedTuple
+        self._make: Callable[[list[Any]], T] = of._make  # type: ignore[attr-defined]
         by_name = {one.name: one for one in fields}
         if by_name.keys() != set(self._names):
             raise ValueError(f"{title}: the table and {of.__name__} name different fields")
@@ -200,7 +199,7 @@ class MapOf(Shape, Generic[T]):
         for key, constant in self.constants.items():
             if type(item[key]) is not int or item[key] != constant:
                 raise Misfit(f": key {key} is not {constant}")
-        return self.of(*values)
+        return self._make(values)
 
     def _refuse_keys(self, item: dict[Any, Any]) -> NoReturn:
         required = {one.key for one in self.fields if one.required} | self.constants.keys()

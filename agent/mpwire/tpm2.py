@@ -6,10 +6,9 @@ P-256 and RSA-2048, SHA-256, AES-CFB, one SHA-256 PCR bank. Everything else is M
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntFlag
 from hashlib import sha256
-from typing import Final
+from typing import Final, NamedTuple
 
 from mpwire import p256
 from mpwire.errors import Malformed, Unauthentic
@@ -54,8 +53,7 @@ BORN_HERE: Final = Attributes.FIXED_TPM | Attributes.FIXED_PARENT | Attributes.S
 _KNOWN_ATTRIBUTES: Final = sum(Attributes)
 
 
-@dataclass(frozen=True, slots=True)
-class Public:
+class Public(NamedTuple):
     """TPMT_PUBLIC (section 12.2.4) with nameAlg SHA-256."""
 
     attributes: Attributes
@@ -76,8 +74,7 @@ class Public:
         return len(self.unique) == p256.POINT_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
+class Clock(NamedTuple):
     """TPMS_CLOCK_INFO (section 10.11.1)."""
 
     clock_ms: int
@@ -86,8 +83,7 @@ class Clock:
     safe: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Quote:
+class Quote(NamedTuple):
     """TPMS_QUOTE_INFO (section 10.12.1), one SHA-256 bank."""
 
     pcrs: tuple[int, ...]
@@ -95,16 +91,14 @@ class Quote:
     pcr_digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Certify:
+class Certify(NamedTuple):
     """TPMS_CERTIFY_INFO (section 10.12.3)."""
 
     name: bytes
     qualified_name: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Attest:
+class Attest(NamedTuple):
     """TPMS_ATTEST (section 10.12.12) of a quote or a certification."""
 
     qualified_signer: bytes

@@ -4,9 +4,8 @@ Pure: roots, epoch and time come as arguments, and nothing is remembered here.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from mpwire import labels, limits, p256, registry
 from mpwire.codec import encode
@@ -29,8 +28,7 @@ ROOTS_MAX: Final = 8
 """Roots a device believes at most: two in the image and a few rotations."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trust:
+class Trust(NamedTuple):
     """What a device believes at one moment."""
 
     realm: str
@@ -41,8 +39,7 @@ class Trust:
     """Time floor, seconds since 1970, UTC: real time is this or later."""
 
 
-@dataclass(frozen=True, slots=True)
-class RoleKey:
+class RoleKey(NamedTuple):
     """A key that a chain certified."""
 
     point: bytes
@@ -150,7 +147,7 @@ def apply_trust_update(raw: bytes, trust: Trust) -> Trust:
     roots = tuple(dict.fromkeys((*trust.roots, *(point for point, _ in update.roots))))
     if len(roots) > ROOTS_MAX:
         raise Unauthentic("trust-update-roots")
-    return replace(trust, epoch=update.epoch, roots=roots)
+    return trust._replace(epoch=update.epoch, roots=roots)
 
 
 def rotated_root_statement(realm: str, epoch: int, point: bytes) -> bytes:

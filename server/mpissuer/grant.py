@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Final
 
 from mpissuer.orders import GrantOrder
@@ -102,7 +101,7 @@ def _seal(order: GrantOrder, job: str, contents: Secret, authority: Authority, n
     )
     info = make_grant_info(open_head, order.evidence_hash, issuer_hash)
     encapsulated, ciphertext = hpke.seal_base(order.kem_key, info, b"", contents)
-    payload = GRANT.encode(replace(open_head, encapsulated=encapsulated, ciphertext=ciphertext))
+    payload = GRANT.encode(open_head._replace(encapsulated=encapsulated, ciphertext=ciphertext))
     return write_signed(
         payload, labels.TYP_GRANT, labels.AAD_GRANT, authority.chain("grant"), lambda raw: authority.sign("grant", raw)
     )

@@ -6,7 +6,7 @@ Everything here goes over the same writers as honest messages, so that a forgery
 import hashlib
 import hmac
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from mpagent.hal.ports import Board, DeviceKey
@@ -44,7 +44,7 @@ def same(claims: Claims) -> Claims:
 
 def claiming(**changes: Any) -> Edit:
     """An edit that states something else."""
-    return lambda claims: replace(claims, **changes)
+    return lambda claims: claims._replace(**changes)
 
 
 def prove(device: Device) -> bytes:
@@ -75,7 +75,7 @@ def resign(
     **parts: Any,
 ) -> bytes:
     """Root on a board: its own Proof with other claims or parts, signed again by its keys and its chip."""
-    proof: Proof = replace(PROOF.decode(raw, limits.PROOF_MAX_BYTES), **parts)
+    proof: Proof = PROOF.decode(raw, limits.PROOF_MAX_BYTES)._replace(**parts)
     outer = read_outer(proof.evidence)
     _, claims = read_inner(outer.payload)
     with device.power() as board:
@@ -83,7 +83,7 @@ def resign(
         inner = sign_claims(edit(claims), key)
         evidence = attest(board, outer.protected if protected is None else protected, inner)
         activation = proof.activation if "activation" in parts else activate(board, proof, evidence)
-    return PROOF.encode(replace(proof, evidence=evidence, activation=activation))
+    return PROOF.encode(proof._replace(evidence=evidence, activation=activation))
 
 
 def sign_claims(claims: Claims, key: DeviceKey) -> bytes:
@@ -197,7 +197,7 @@ class RogueIssuer:
             signer=thumbprint(above.public_key()),
         )
         headers = {registry.HEADER_ALG: registry.ALG_ES256, registry.HEADER_TYP: labels.TYP_ISSUER_CERTIFICATE}
-        raw = ISSUER_CERTIFICATE.encode(replace(body, **changes))
+        raw = ISSUER_CERTIFICATE.encode(body._replace(**changes))
         return write_sign1(headers, raw, labels.AAD_ISSUER_CERTIFICATE, above.sign)
 
     def slots(self, exchange: Exchange, check_key: Secret) -> list[SlotGrant]:
@@ -233,7 +233,7 @@ class RogueIssuer:
         issuer_hash = hashlib.sha256(p256.write_spki(point)).digest()
         info = make_grant_info(open_head, exchange.evidence_hash, issuer_hash)
         enc, sealed = hpke.seal_base(exchange.kem_key, info, b"", Secret(CONTENTS.encode(contents)))
-        payload = GRANT.encode(replace(open_head, encapsulated=enc, ciphertext=sealed))
+        payload = GRANT.encode(open_head._replace(encapsulated=enc, ciphertext=sealed))
         return write_signed(
             payload,
             labels.TYP_GRANT,
@@ -253,7 +253,7 @@ class RogueIssuer:
             registry.HEADER_TYP: labels.TYP_TRUST_UPDATE,
             registry.HEADER_KID: thumbprint(above.public_key()),
         }
-        body = replace(TrustUpdate("lab", 2, tuple(roots)), **changes)
+        body = TrustUpdate("lab", 2, tuple(roots))._replace(**changes)
         return write_sign1(headers, TRUST_UPDATE.encode(body), labels.AAD_TRUST_UPDATE, above.sign)
 
     def head(self, head: Head, *, key: SoftKey | None = None, chain: Sequence[bytes] | None = None) -> bytes:

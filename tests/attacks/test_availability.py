@@ -4,7 +4,6 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -60,7 +59,7 @@ def test_flood_of_hellos_costs_no_row_and_no_signature(factory: Factory, oem: Oe
     before, keys, derived = oem.state(), spent(oem), len(oem.authority.derived)  # type: ignore[attr-defined]
 
     for number in range(200):
-        oem.hear(HELLO.encode(replace(hello, run_id=number.to_bytes(8, "big"))))
+        oem.hear(HELLO.encode(hello._replace(run_id=number.to_bytes(8, "big"))))
 
     assert oem.state() == before
     assert set(spent(oem) - keys) == {"derive"}
@@ -76,8 +75,8 @@ def test_flood_of_forged_proofs_costs_no_row_and_no_signature(factory: Factory, 
         resign(device, proof, sign=SoftKey.generate()),
         resign(device, proof, claiming(life_cycle=1)),
         resign(device, proof, claiming(product="doorbell")),
-        PROOF.encode(replace(parts, evidence=parts.evidence[:-1] + bytes([parts.evidence[-1] ^ 1]))),
-        PROOF.encode(replace(parts, csrs={})),
+        PROOF.encode(parts._replace(evidence=parts.evidence[:-1] + bytes([parts.evidence[-1] ^ 1]))),
+        PROOF.encode(parts._replace(csrs={})),
     ]
     before, keys = oem.state(), spent(oem)
 
@@ -148,7 +147,7 @@ def test_hostile_text_makes_one_log_line(factory: Factory, oem: Oem) -> None:
     out = io.StringIO()
 
     Log(out).say("refused", product='x"}\n{"event": "provisioned"}', detail="\x1b[2J\r\n")
-    assert refusal_check(oem.hear(HELLO.encode(replace(hello, product="x\ny")))) == "malformed"
+    assert refusal_check(oem.hear(HELLO.encode(hello._replace(product="x\ny")))) == "malformed"
 
     assert out.getvalue().count("\n") == 1 and "\x1b" not in out.getvalue()
     assert json.loads(out.getvalue())["event"] == "refused"

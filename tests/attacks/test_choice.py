@@ -14,12 +14,12 @@ from tests.line import Factory, Oem, ask_all
 def test_part_that_appears_later_does_not_take_over(factory: Factory, oem: Oem) -> None:
     """T-400 Swap: a board that sealed with one part starts with another that the image prefers; nothing changes."""
     device = factory.board()
-    device.choice = replace(device.choice, seal=("tpm", "sim"), tpm_tcti="device:/nowhere/tpm")
+    device.choice = device.choice._replace(seal=("tpm", "sim"), tpm_tcti="device:/nowhere/tpm")
     assert device.enroll().chosen == {"attest": "sim", "seal": "sim", "keys": "sealed"}
     kept, said = device.kept(), len(device.line.heard)
 
     with SoftTpm(device.folder / "tpm") as tpm:
-        plugged = replace(device, choice=replace(device.choice, tpm_tcti=tpm.tcti))
+        plugged = replace(device, choice=device.choice._replace(tpm_tcti=tpm.tcti))
         with pytest.raises(HardwareGone, match="began with seal = 'sim', and now 'tpm' is the first that is there"):
             plugged.enroll()
 
@@ -31,10 +31,10 @@ def test_part_unplugged_in_the_middle_is_not_replaced(factory: Factory, oem: Oem
     """T-401 Downgrade: the better part is taken away between two messages; the enrollment waits for it."""
     with SoftTpm(factory.folder / "tpm") as tpm:
         device = factory.board()
-        device.choice = replace(device.choice, seal=("tpm", "sim"), tpm_tcti=tpm.tcti)
+        device.choice = device.choice._replace(seal=("tpm", "sim"), tpm_tcti=tpm.tcti)
         ask_all(device, "proven")
         kept = device.kept()
-        bare = replace(device, choice=replace(device.choice, tpm_tcti="device:/nowhere/tpm"))
+        bare = replace(device, choice=device.choice._replace(tpm_tcti="device:/nowhere/tpm"))
         with pytest.raises(HardwareGone, match="began with seal = 'tpm'"):
             bare.enroll()
         assert device.kept() == kept
@@ -45,7 +45,7 @@ def test_part_that_fails_is_not_passed_over(factory: Factory, oem: Oem) -> None:
     """T-402 Downgrade: the preferred part is broken on purpose; the next one on the list is not asked."""
     with SoftTpm(factory.folder / "tpm") as tpm:
         device = factory.board()
-        device.choice = replace(device.choice, attest=("sim", "tpm"), tpm_tcti=tpm.tcti)
+        device.choice = device.choice._replace(attest=("sim", "tpm"), tpm_tcti=tpm.tcti)
         script(device.folder / "chip", "describe", [Fault.GONE])
         with pytest.raises(HardwareGone, match="stopped answering"):
             device.enroll()

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 
 import pytest
 
@@ -94,7 +93,7 @@ def test_hardware_id_known_elsewhere_is_a_clone(factory: Factory, oem: Oem, refu
     ueid = make_ueid("mp", "imx8mn", uid)
     edit = claiming(ueid=ueid, hwmodel=b"imx8mn", hardware_ids={"imx-uid": uid})
 
-    refuses(begin_anew(thief, proof, replace(hello_of(proof), ueid=ueid), edit), "clone")
+    refuses(begin_anew(thief, proof, hello_of(proof)._replace(ueid=ueid), edit), "clone")
 
     assert oem.count("alarms") == 1 and oem.granted() == 1
 
@@ -104,18 +103,18 @@ def test_second_hardware_id_of_a_known_unit_is_a_clone(factory: Factory, oem: Oe
     first, thief = factory.board(), factory.board()
     ek = b"\x00\x0b" + bytes(32)
     proof = prove(first)
-    oem.hear(resign(first, proof, lambda claims: replace(claims, hardware_ids={**claims.hardware_ids, "tpm-ek": ek})))
+    oem.hear(resign(first, proof, lambda claims: claims._replace(hardware_ids={**claims.hardware_ids, "tpm-ek": ek})))
     assert oem.granted() == 1
 
     edited = resign(
-        thief, prove(thief), lambda claims: replace(claims, hardware_ids={**claims.hardware_ids, "tpm-ek": ek})
+        thief, prove(thief), lambda claims: claims._replace(hardware_ids={**claims.hardware_ids, "tpm-ek": ek})
     )
     refuses(edited, "clone")
 
 
 def adding(ek: bytes) -> Edit:
     """Claims with an EK beside the ids of the board."""
-    return lambda claims: replace(claims, hardware_ids={**claims.hardware_ids, "tpm-ek": ek})
+    return lambda claims: claims._replace(hardware_ids={**claims.hardware_ids, "tpm-ek": ek})
 
 
 def test_known_unit_that_shows_an_id_of_another_later_is_a_clone(factory: Factory, oem: Oem, refuses: Refuses) -> None:

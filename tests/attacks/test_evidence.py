@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -120,12 +119,12 @@ def test_board_that_is_not_closed_seals_nothing(make_oem: MakeOem, make_factory:
 def test_closed_fuse_without_live_proof_seals_nothing(factory: Factory, oem: Oem) -> None:
     """T-55 Sealed under the test key: the part reads closed, but its image pins no key and nobody vouches."""
     device = factory.board()
-    device.image = replace(device.image, mp_key_ids=())
+    device.image = device.image._replace(mp_key_ids=())
     prove(device)
     before = device.kept()
 
     with device.power() as board:
-        blind = replace(board, soc=Mute(board.soc))
+        blind = board._replace(soc=Mute(board.soc))
         parts = device.parts(blind)
         with pytest.raises(NotClosed, match="nothing in this boot proves it"):
             run(parts)
@@ -141,7 +140,7 @@ class Mute:
 
     def read_facts(self) -> Any:
         facts = self._real.read_facts()
-        return replace(facts, provenance={name: 3 for name in facts.provenance})
+        return facts._replace(provenance={name: 3 for name in facts.provenance})
 
 
 def test_test_key_alone_is_no_known_attester(make_oem: MakeOem, make_factory: MakeFactory) -> None:
@@ -168,7 +167,7 @@ def test_claimed_key_of_another_part_is_refused(factory: Factory, oem: Oem, refu
     hello = hello_of(proof)
 
     forged = begin_anew(
-        device, proof, replace(hello, attester=replace(hello.attester, attester_id=ours)), claiming(attester_id=ours)
+        device, proof, hello._replace(attester=hello.attester._replace(attester_id=ours)), claiming(attester_id=ours)
     )
 
     refuses(forged, "attester-signature")
@@ -231,8 +230,8 @@ def test_name_that_the_chip_does_not_give_is_refused(factory: Factory, oem: Oem,
     other = b"\x01" + bytes(32)
 
     refuses(resign(device, proof, claiming(ueid=other)), "ueid")
-    refuses(begin_anew(device, proof, replace(hello_of(proof), ueid=other)), "ueid")
-    refuses(begin_anew(device, proof, replace(hello_of(proof), ueid=other), claiming(ueid=other)), "ueid")
+    refuses(begin_anew(device, proof, hello_of(proof)._replace(ueid=other)), "ueid")
+    refuses(begin_anew(device, proof, hello_of(proof)._replace(ueid=other), claiming(ueid=other)), "ueid")
     refuses(resign(device, proof, claiming(hardware_ids={})), "ueid")
     refuses(resign(device, proof, claiming(hardware_ids={"imx-uid": bytes(8)})), "ueid")
 
@@ -268,7 +267,7 @@ def csr_by(key: SoftKey) -> bytes:
 
 def csrs_of(proof: bytes) -> dict[str, bytes]:
     """The requests of a Proof."""
-    return PROOF.decode(proof, PROOF_MAX_BYTES).csrs
+    return dict(PROOF.decode(proof, PROOF_MAX_BYTES).csrs)
 
 
 def with_csr(device: Device, proof: bytes, csr: bytes, **how: Any) -> bytes:

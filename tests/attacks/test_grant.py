@@ -95,7 +95,7 @@ def test_grant_about_something_else_is_refused(
     """T-113 Mix-up: a Grant signed by the OEM that names another exchange, board, product, realm or far future."""
 
     def head(grant: Grant) -> Grant:
-        return replace(grant, **edit)
+        return grant._replace(**edit)
 
     shrugs(device, rogue.grant(Exchange.of(device), head=head), check)
 
@@ -109,7 +109,7 @@ def test_grant_under_another_job_name_does_not_open(device: Device, shrugs: Shru
     envelope = read_signed(rogue.grant(exchange), labels.TYP_GRANT)
     right = GRANT.decode(envelope.payload, limits.GRANT_MAX_BYTES)
     moved = write_signed(
-        GRANT.encode(replace(right, job="job-2")),
+        GRANT.encode(right._replace(job="job-2")),
         labels.TYP_GRANT,
         labels.AAD_GRANT,
         rogue.authority.chain("grant"),
@@ -145,36 +145,36 @@ def double(slots: list[SlotGrant], _key: Secret) -> list[SlotGrant]:
 
 
 def rename(slots: list[SlotGrant], _key: Secret) -> list[SlotGrant]:
-    return [replace(slots[0], name="disk2"), *slots[1:]]
+    return [slots[0]._replace(name="disk2"), *slots[1:]]
 
 
 def move(slots: list[SlotGrant], _key: Secret) -> list[SlotGrant]:
-    return [slots[0], replace(slots[1], destination="plain"), *slots[2:]]
+    return [slots[0], slots[1]._replace(destination="plain"), *slots[2:]]
 
 
 def retype(slots: list[SlotGrant], _key: Secret) -> list[SlotGrant]:
-    return [slots[0], replace(slots[1], kind="static"), *slots[2:]]
+    return [slots[0], slots[1]._replace(kind="static"), *slots[2:]]
 
 
 def send_local(slots: list[SlotGrant], key: Secret) -> list[SlotGrant]:
     value = Secret(bytes(32))
-    return [replace(slots[0], value=value, check=make_check_value(key, "disk", 1, value)), *slots[1:]]
+    return [slots[0]._replace(value=value, check=make_check_value(key, "disk", 1, value)), *slots[1:]]
 
 
 def leave_out_value(slots: list[SlotGrant], _key: Secret) -> list[SlotGrant]:
-    return [slots[0], replace(slots[1], value=None, check=None), *slots[2:]]
+    return [slots[0], slots[1]._replace(value=None, check=None), *slots[2:]]
 
 
 def leave_out_check(slots: list[SlotGrant], _key: Secret) -> list[SlotGrant]:
-    return [slots[0], replace(slots[1], check=None), *slots[2:]]
+    return [slots[0], slots[1]._replace(check=None), *slots[2:]]
 
 
 def change_value(slots: list[SlotGrant], _key: Secret) -> list[SlotGrant]:
-    return [slots[0], replace(slots[1], value=Secret(bytes(31) + b"\x01")), *slots[2:]]
+    return [slots[0], slots[1]._replace(value=Secret(bytes(31) + b"\x01")), *slots[2:]]
 
 
 def change_version(slots: list[SlotGrant], _key: Secret) -> list[SlotGrant]:
-    return [slots[0], replace(slots[1], version=2), *slots[2:]]
+    return [slots[0], slots[1]._replace(version=2), *slots[2:]]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Keys of the issuer that are stolen, expired, revoked, of another role, or never were the issuer's."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -105,7 +104,7 @@ def test_certificate_that_ended_before_the_time_floor_is_refused(
     grant = rogue.grant(Exchange.of(device), key=key, chain=[rogue.certify(key, not_after=NOW + 60)])
     with device.power() as board:
         journal = device.parts(board).journal
-        journal.save(replace(journal.load(), time_floor=NOW + 61))
+        journal.save(journal.load()._replace(time_floor=NOW + 61))
 
     shrugs(device, grant, "issuer-expired")
 
@@ -116,7 +115,7 @@ def test_certificate_that_ended_before_the_time_floor_is_refused(
 def test_revoked_epoch_is_refused(device: Device, rogue: RogueIssuer, shrugs: Shrugs) -> None:
     """T-136 Revocation: once a device believes epoch 2, a key of epoch 1 signs for nobody."""
     key = SoftKey.generate()
-    device.image = replace(device.image, epoch=2)
+    device.image = device.image._replace(epoch=2)
 
     shrugs(device, rogue.grant(Exchange.of(device), key=key, chain=[rogue.certify(key)]), "issuer-epoch")
 
@@ -192,7 +191,7 @@ def test_forged_trust_update_is_refused(device: Device, rogue: RogueIssuer, shru
 
 def test_trust_update_to_a_lower_epoch_is_refused(device: Device, rogue: RogueIssuer, shrugs: Shrugs) -> None:
     """T-140 Rollback: a recorded update would bring revoked keys back."""
-    device.image = replace(device.image, epoch=3)
+    device.image = device.image._replace(epoch=3)
 
     shrugs(device, rogue.grant(Exchange.of(device), update=rogue.update()), "trust-update-epoch")
 
@@ -263,7 +262,7 @@ def test_root_written_into_the_record_counts_for_nothing(device: Device, rogue: 
     with device.power() as board:
         journal = device.parts(board).journal
         for _ in range(2):
-            journal.save(replace(journal.load(), trust_updates=(planted, b"garbage")))
+            journal.save(journal.load()._replace(trust_updates=(planted, b"garbage")))
     grant = rogue.grant(Exchange.of(device), key=key, chain=[rogue.certify(key, thief, epoch=2)])
 
     shrugs(device, grant, "issuer-root")
@@ -285,8 +284,8 @@ def test_updates_kept_stay_few(rogue: RogueIssuer, oem: Oem) -> None:
     """T-144 Flood: updates without roots replace each other; those that changed nothing are not kept."""
     record, roots = Record(), [name_root(SoftKey.generate(), epoch=3)]
     for update in (rogue.update(epoch=2), rogue.update(epoch=3, roots=roots), *map(rogue_epoch(rogue), range(4, 40))):
-        record = replace(record, trust_updates=keep_update(record, oem.image, update))
-        record = replace(record, trust_updates=keep_update(record, oem.image, update))
+        record = record._replace(trust_updates=keep_update(record, oem.image, update))
+        record = record._replace(trust_updates=keep_update(record, oem.image, update))
 
     assert len(record.trust_updates) == 2
     trust = make_trust(record, oem.image)

@@ -1,7 +1,6 @@
 """Somebody with the ledger file rewrites history; `mpserver ledger verify` names the place."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
@@ -63,7 +62,7 @@ def entry_of(oem: Oem, index: int) -> bytes:
 def test_edited_entry_is_named(kept: Oem) -> None:
     """T-210 Rewriting: an entry is about another day, and still reads well."""
     entry = ENTRY.decode(entry_of(kept, 2), 4096)
-    tamper(kept, ("UPDATE entries SET body = ? WHERE idx = 2", (ENTRY.encode(replace(entry, time=entry.time + 1)),)))
+    tamper(kept, ("UPDATE entries SET body = ? WHERE idx = 2", (ENTRY.encode(entry._replace(time=entry.time + 1)),)))
 
     with pytest.raises(StoreDamaged, match="entry 2 "):
         verify(kept)
@@ -126,11 +125,11 @@ def test_rewritten_tree_without_the_head_key_is_named(kept: Oem) -> None:
     """T-215 Rewriting: entry, nodes and root are made to fit each other; only the head key is missing."""
     rogue, edge = RogueIssuer(kept), Frontier()
     entry = ENTRY.decode(entry_of(kept, 5), 4096)
-    forged = [entry_of(kept, index) for index in range(5)] + [ENTRY.encode(replace(entry, digest=bytes(32)))]
+    forged = [entry_of(kept, index) for index in range(5)] + [ENTRY.encode(entry._replace(digest=bytes(32)))]
     statements: list[tuple[str, tuple[object, ...]]] = [("UPDATE entries SET body = ? WHERE idx = 5", (forged[5],))]
     for body in forged:
         edge, made = edge.append(leaf_hash(body))
-        places = [(node.hash, place_of(node.level, node.index)) for node in made]
+        places = [(node.hash, place_of(node.level, node.place)) for node in made]
         statements += [("UPDATE nodes SET hash = ? WHERE place = ?", place) for place in places]
     head = rogue.head(Head(6, edge.root(), NOW, "lab"), key=SoftKey.generate())
     statements.append(("UPDATE heads SET root = ?, signed = ? WHERE size = 6", (edge.root(), head)))

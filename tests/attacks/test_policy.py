@@ -1,7 +1,6 @@
 """Boards that are what they say, and not what the product wants: policy, and who may ask at all."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
@@ -37,7 +36,7 @@ MakeFactory = Callable[[Oem], Factory]
 def test_unknown_product_is_refused(factory: Factory, oem: Oem, refuses: Refuses) -> None:
     """T-68 Mix-up: an image for a product that this server does not know."""
     device = factory.board()
-    device.image = replace(device.image, product="doorbell")
+    device.image = device.image._replace(product="doorbell")
 
     with pytest.raises(Refused, match="product"):
         device.enroll()
@@ -128,7 +127,7 @@ def test_attester_that_is_not_pinned_is_refused(make_oem: MakeOem, make_factory:
     oem = make_oem(product=PRODUCT.replace('["mp", "tpm"]', '["tpm"]'))
     proof = prove_hello(make_factory(oem).board())
     hello = HELLO.decode(proof, len(proof))
-    card = replace(hello, attester=replace(hello.attester, kind="card", profile=None, x5chain=(b"\x30",)))
+    card = hello._replace(attester=hello.attester._replace(kind="card", profile=None, x5chain=(b"\x30",)))
     before = oem.state()
 
     assert refusal_check(oem.hear(proof)) == "attester"
@@ -151,28 +150,28 @@ def test_incomplete_attester_material_is_refused(factory: Factory, oem: Oem, ref
     one = hello.attester
 
     for wrong in (
-        replace(one, profile=None),
-        replace(one, attester_id=bytes(68)),
-        replace(one, ek_public=b"\x00"),
-        replace(one, x5chain=(b"\x30",)),
-        replace(one, kind="tpm"),
-        replace(one, kind="tpm", profile=None),
+        one._replace(profile=None),
+        one._replace(attester_id=bytes(68)),
+        one._replace(ek_public=b"\x00"),
+        one._replace(x5chain=(b"\x30",)),
+        one._replace(kind="tpm"),
+        one._replace(kind="tpm", profile=None),
     ):
-        refuses(HELLO.encode(replace(hello, attester=wrong)), "attester-material")
+        refuses(HELLO.encode(hello._replace(attester=wrong)), "attester-material")
 
 
 def test_unknown_wire_version_is_refused(factory: Factory, oem: Oem, refuses: Refuses) -> None:
     """T-85 Downgrade: a device that speaks no version of ours is told so, for good."""
     raw = prove_hello(factory.board())
 
-    refuses(HELLO.encode(replace(HELLO.decode(raw, len(raw)), versions=(2, 7))), "wire-version")
+    refuses(HELLO.encode(HELLO.decode(raw, len(raw))._replace(versions=(2, 7))), "wire-version")
 
 
 def test_line_credential_is_refused_not_ignored(factory: Factory, oem: Oem, refuses: Refuses) -> None:
     """T-86 Insider at the CM: a line credential that nobody can check must not pass for one that was checked."""
     raw = prove_hello(factory.board())
 
-    refuses(HELLO.encode(replace(HELLO.decode(raw, len(raw)), line=(b"credential", bytes(64)))), "line")
+    refuses(HELLO.encode(HELLO.decode(raw, len(raw))._replace(line=(b"credential", bytes(64)))), "line")
 
 
 def test_claim_left_out_is_refused_by_its_check(factory: Factory, oem: Oem) -> None:

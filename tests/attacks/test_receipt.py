@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -74,21 +73,21 @@ def test_receipt_by_another_unit_is_refused(device: Device, factory: Factory, re
 def test_receipt_with_another_check_value_is_refused(device: Device, refuses: Refuses) -> None:
     """T-152 Broken storage: what came back from the chip is not what was sent."""
     receipt = receipt_of(device)
-    slots = tuple(replace(one, check=bytes(16)) if one.name == "cloud" else one for one in receipt.slots)
+    slots = tuple(one._replace(check=bytes(16)) if one.name == "cloud" else one for one in receipt.slots)
 
-    refuses(sign_receipt(device, replace(receipt, slots=slots)), "check-value")
+    refuses(sign_receipt(device, receipt._replace(slots=slots)), "check-value")
 
     finish(device)
 
 
 def test_receipt_for_an_unknown_grant_is_refused(device: Device, refuses: Refuses) -> None:
     """T-153 Paper boards: a Receipt for a Grant that nobody stored."""
-    refuses(sign_receipt(device, replace(receipt_of(device), grant_digest=bytes(32))), "grant-unknown")
+    refuses(sign_receipt(device, receipt_of(device)._replace(grant_digest=bytes(32))), "grant-unknown")
 
 
 def test_receipt_with_another_ueid_is_refused(device: Device, refuses: Refuses) -> None:
     """T-154 Mix-up: a Receipt under the right key that names another board."""
-    refuses(sign_receipt(device, replace(receipt_of(device), ueid=b"\x01" + bytes(32))), "receipt-ueid")
+    refuses(sign_receipt(device, receipt_of(device)._replace(ueid=b"\x01" + bytes(32))), "receipt-ueid")
 
 
 def test_receipt_with_other_slots_is_refused(device: Device, refuses: Refuses) -> None:
@@ -98,11 +97,11 @@ def test_receipt_with_other_slots_is_refused(device: Device, refuses: Refuses) -
     for slots in (
         tuple(rest),
         (*receipt.slots, first),
-        (*receipt.slots, replace(first, name="more")),
-        (replace(first, version=2), *rest),
+        (*receipt.slots, first._replace(name="more")),
+        (first._replace(version=2), *rest),
         (),
     ):
-        refuses(sign_receipt(device, replace(receipt, slots=slots)), "receipt-slots")
+        refuses(sign_receipt(device, receipt._replace(slots=slots)), "receipt-slots")
 
     finish(device)
 
@@ -110,7 +109,7 @@ def test_receipt_with_other_slots_is_refused(device: Device, refuses: Refuses) -
 @pytest.mark.parametrize("changes", [{"closed_proof": "none"}, {"life_cycle": 1}, {"life_cycle": None}])
 def test_receipt_without_proof_of_closed_is_refused(device: Device, refuses: Refuses, changes: dict[str, Any]) -> None:
     """T-156 Sealed under the test key: a board that cannot say how closed was proven stays unprovisioned."""
-    refuses(sign_receipt(device, replace(receipt_of(device), **changes)), "receipt-closed-proof")
+    refuses(sign_receipt(device, receipt_of(device)._replace(**changes)), "receipt-closed-proof")
 
     finish(device)
 
@@ -121,7 +120,7 @@ def test_second_receipt_of_a_closed_unit_is_refused(device: Device, oem: Oem, re
     finish(device)
     size = oem.count("entries")
 
-    refuses(sign_receipt(device, replace(receipt, rollback="tpm-nv")), "receipt-other")
+    refuses(sign_receipt(device, receipt._replace(rollback="tpm-nv")), "receipt-other")
 
     assert oem.count("entries") == size
 
@@ -130,7 +129,7 @@ def test_open_part_is_provisioned_only_where_the_product_says_so(make_oem: MakeO
     """T-158 Lab rules: a product for any life cycle, with an image that says so too, prints "none" as its proof."""
     oem = make_oem(product=PRODUCT.replace('life_cycle = "closed"', 'life_cycle = "any"'))
     device = make_factory(oem).board(closed=False)
-    device.image = replace(device.image, allow_open=True)
+    device.image = device.image._replace(allow_open=True)
     ask_all(device, "kept")
 
     assert receipt_of(device).closed_proof == "none"
@@ -148,7 +147,7 @@ def test_receipt_without_its_escrow_is_refused(make_oem: MakeOem, make_factory: 
     assert receipt.escrow is not None
 
     for escrow in (None, {**receipt.escrow, "cloud": receipt.escrow["disk"]}):
-        assert refusal_check(oem.hear(sign_receipt(device, replace(receipt, escrow=escrow)))) == "receipt-escrow"
+        assert refusal_check(oem.hear(sign_receipt(device, receipt._replace(escrow=escrow)))) == "receipt-escrow"
     assert oem.state() == before
 
     outbox = device.record().outbox
@@ -168,7 +167,7 @@ def closed_of(device: Device, oem: Oem) -> tuple[Closed, bytes]:
 
 def lone_tree(oem: Oem, entry: bytes, **changes: Any) -> Closed:
     """A tree of this one entry."""
-    head = RogueIssuer(oem).head(replace(Head(1, leaf_hash(entry), NOW, "lab"), **changes))
+    head = RogueIssuer(oem).head(Head(1, leaf_hash(entry), NOW, "lab")._replace(**changes))
     return Closed(bytes(32), 0, (), entry, head)
 
 
@@ -182,7 +181,7 @@ def test_forged_closed_is_refused(device: Device, oem: Oem, shrugs: Shrugs) -> N
         (rogue.head(head, key=key, chain=[rogue.certify(key, SoftKey.generate(), role="head")]), "issuer-root"),
         (closed.head[:-1] + bytes([closed.head[-1] ^ 1]), "head-signature"),
     ):
-        shrugs(device, CLOSED.encode(replace(closed, head=forged)), check)
+        shrugs(device, CLOSED.encode(closed._replace(head=forged)), check)
 
     finish(device)
 
@@ -193,7 +192,7 @@ def test_closed_by_the_grant_key_is_refused(device: Device, oem: Oem, shrugs: Sh
     rogue, key = RogueIssuer(oem), SoftKey.generate()
     head = HEAD.decode(read_signed(closed.head, labels.TYP_HEAD).payload, 2048)
 
-    shrugs(device, CLOSED.encode(replace(closed, head=rogue.head(head, key=key, chain=[rogue.certify(key)]))),
+    shrugs(device, CLOSED.encode(closed._replace(head=rogue.head(head, key=key, chain=[rogue.certify(key)]))),
            "issuer-role")  # fmt: skip
 
     finish(device)
@@ -209,7 +208,7 @@ def test_closed_of_another_device_is_refused(device: Device, factory: Factory, o
 
     shrugs(device, foreign, "closed-receipt")
     digest = hashlib.sha256(receipt).digest()
-    shrugs(device, CLOSED.encode(replace(theirs, receipt_digest=digest)), "closed-entry")
+    shrugs(device, CLOSED.encode(theirs._replace(receipt_digest=digest)), "closed-entry")
 
     finish_beside(device, other)
 
@@ -226,11 +225,11 @@ def test_wrong_inclusion_proof_is_refused(device: Device, factory: Factory, oem:
     assert closed.path
 
     for wrong in (
-        replace(closed, index=closed.index - 1),
-        replace(closed, index=closed.index + 1),
-        replace(closed, path=closed.path[:-1]),
-        replace(closed, path=(*closed.path, bytes(32))),
-        replace(closed, path=(bytes(32), *closed.path[1:])),
+        closed._replace(leaf_leaf_index=closed.leaf_index - 1),
+        closed._replace(leaf_leaf_index=closed.leaf_index + 1),
+        closed._replace(path=closed.path[:-1]),
+        closed._replace(path=(*closed.path, bytes(32))),
+        closed._replace(path=(bytes(32), *closed.path[1:])),
     ):
         shrugs(device, CLOSED.encode(wrong), ".")
 
@@ -246,9 +245,9 @@ def test_closed_over_another_entry_is_refused(
     """T-164 Log tampering: a true tree whose entry is no receipt of this board."""
     _, receipt = closed_of(device, oem)
     ueid, digest = device.record().ueid, hashlib.sha256(receipt).digest()
-    entry = ENTRY.encode(replace(Entry("receipt", NOW, "job-1", digest, ueid), **changes))
+    entry = ENTRY.encode(Entry("receipt", NOW, "job-1", digest, ueid)._replace(**changes))
 
-    shrugs(device, CLOSED.encode(replace(lone_tree(oem, entry), receipt_digest=digest)), "closed-entry")
+    shrugs(device, CLOSED.encode(lone_tree(oem, entry)._replace(receipt_digest=digest)), "closed-entry")
 
     finish(device)
 
@@ -264,7 +263,7 @@ def test_head_of_another_realm_or_far_future_is_refused(
     digest = hashlib.sha256(receipt).digest()
     entry = ENTRY.encode(Entry("receipt", NOW, "job-1", digest, device.record().ueid))
 
-    shrugs(device, CLOSED.encode(replace(lone_tree(oem, entry, **changes), receipt_digest=digest)), check)
+    shrugs(device, CLOSED.encode(lone_tree(oem, entry, **changes)._replace(receipt_digest=digest)), check)
 
     assert device.record().time_floor == NOW
     finish(device)

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
@@ -52,7 +51,7 @@ def test_recorded_signatures_around_a_new_challenge_are_refused(factory: Factory
     recorded = PROOF.decode(device.line.heard[1], limits.PROOF_MAX_BYTES)
     fresh = oem.hear(recorded.hello)
 
-    refuses(PROOF.encode(replace(recorded, challenge=fresh)), "nonce")
+    refuses(PROOF.encode(recorded._replace(challenge=fresh)), "nonce")
 
     assert oem.granted() == 1
 
@@ -78,7 +77,7 @@ def test_malleated_signature_is_no_second_proof(factory: Factory, oem: Oem, refu
     parts = PROOF.decode(proof, limits.PROOF_MAX_BYTES)
     twin = malleate(parts.evidence)
 
-    refuses(PROOF.encode(replace(parts, evidence=twin)), "nonce-used")
+    refuses(PROOF.encode(parts._replace(evidence=twin)), "nonce-used")
 
     assert oem.count("grants") == 1 and oem.granted() == 1
 
@@ -95,7 +94,7 @@ def test_high_s_is_no_reason_to_refuse_a_good_board(factory: Factory, oem: Oem) 
     parts = PROOF.decode(prove(factory.board()), limits.PROOF_MAX_BYTES)
     twin = malleate(parts.evidence)
 
-    oem.hear(PROOF.encode(replace(parts, evidence=twin)))
+    oem.hear(PROOF.encode(parts._replace(evidence=twin)))
 
     assert oem.count("grants") == 1 and oem.log == []
 
@@ -152,7 +151,7 @@ def test_forged_challenge_is_refused(factory: Factory, oem: Oem, refuses: Refuse
     device = factory.board()
     proof = prove(device)
     challenge = challenge_of(proof)
-    forged = CHALLENGE.encode(replace(challenge, nonce=challenge.nonce[:20] + (2**40).to_bytes(8, "big") + bytes(32)))
+    forged = CHALLENGE.encode(challenge._replace(nonce=challenge.nonce[:20] + (2**40).to_bytes(8, "big") + bytes(32)))
 
     refuses(resign(device, proof, challenge=forged), "challenge")
 
@@ -165,7 +164,7 @@ def test_no_byte_of_a_challenge_can_be_changed(factory: Factory, oem: Oem) -> No
     for at in range(len(proof.challenge)):
         changed = bytearray(proof.challenge)
         changed[at] ^= 1
-        said = refusal_check(oem.hear(PROOF.encode(replace(proof, challenge=bytes(changed)))))
+        said = refusal_check(oem.hear(PROOF.encode(proof._replace(challenge=bytes(changed)))))
         assert said in ("challenge", "challenge-expired", "malformed"), at
 
     assert oem.state() == before
@@ -188,7 +187,7 @@ def test_hello_altered_in_the_proof_is_refused(factory: Factory, oem: Oem, refus
     """T-13 Forgery: the Hello repeated in the Proof is not the one the Challenge answered."""
     device = factory.board()
     proof = prove(device)
-    altered = HELLO.encode(replace(hello_of(proof), run_id=bytes(8)))
+    altered = HELLO.encode(hello_of(proof)._replace(run_id=bytes(8)))
 
     refuses(resign(device, proof, hello=altered), "challenge-hello")
 
@@ -197,14 +196,14 @@ def test_evidence_about_another_hello_is_refused(factory: Factory, oem: Oem, ref
     """T-14 Mix-up: signed claims that name another Hello."""
     device = factory.board()
 
-    refuses(resign(device, prove(device), lambda claims: replace(claims, hello_hash=bytes(32))), "hello-hash")
+    refuses(resign(device, prove(device), lambda claims: claims._replace(hello_hash=bytes(32))), "hello-hash")
 
 
 def test_evidence_about_another_challenge_is_refused(factory: Factory, oem: Oem, refuses: Refuses) -> None:
     """T-15 Mix-up: signed claims that name the right nonce and another Challenge around it."""
     device = factory.board()
 
-    refuses(resign(device, prove(device), lambda claims: replace(claims, challenge_hash=bytes(32))), "challenge-hash")
+    refuses(resign(device, prove(device), lambda claims: claims._replace(challenge_hash=bytes(32))), "challenge-hash")
 
 
 def test_board_takes_no_challenge_to_another_hello(factory: Factory, oem: Oem) -> None:
@@ -233,7 +232,7 @@ def test_forged_challenge_on_the_line_costs_one_run_only(factory: Factory, oem: 
             return answer
         robbed.append(asked)
         challenge = CHALLENGE.decode(answer, limits.CHALLENGE_MAX_BYTES)
-        return CHALLENGE.encode(replace(challenge, nonce=challenge.nonce[:28] + bytes(32)))
+        return CHALLENGE.encode(challenge._replace(nonce=challenge.nonce[:28] + bytes(32)))
 
     device.line.thief = forge
 

@@ -9,7 +9,6 @@ import pickle
 import traceback
 from base64 import b64encode
 from collections.abc import Iterable
-from dataclasses import asdict, replace
 
 import pytest
 
@@ -60,11 +59,8 @@ def test_secret_prints_its_length_only() -> None:
 
 
 def asdict_text(slot: SlotGrant) -> str:
-    """What a careless log of a dataclass would say."""
-    try:
-        return str(asdict(slot))
-    except TypeError as refused:
-        return str(refused)
+    """What a careless log of its fields would say."""
+    return str(slot._asdict())
 
 
 def test_private_key_prints_its_public_half_only() -> None:
@@ -88,7 +84,7 @@ def test_errors_of_a_bad_grant_hold_no_secret(factory: Factory, oem: Oem) -> Non
     exchange, rogue = Exchange.of(device), RogueIssuer(oem)
 
     def spoil(slots: list[SlotGrant], _key: Secret) -> list[SlotGrant]:
-        return [slots[0], replace(slots[1], value=Secret(VALUE)), *slots[2:]]
+        return [slots[0], slots[1]._replace(value=Secret(VALUE)), *slots[2:]]
 
     for grant in (rogue.grant(exchange, slots=spoil), rogue.grant(exchange, slots=lambda slots, _: slots[1:])):
         device.line.thief = lambda _asked, _answer, grant=grant: grant  # type: ignore[misc]

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,27 +48,27 @@ def edit_record(device: Device, edit: Callable[[Record], Record]) -> None:
 
 def swap_slots(found: Generation) -> Generation:
     first, second, *rest = found.slots
-    return replace(found, slots=(replace(first, sealed=second.sealed), replace(second, sealed=first.sealed), *rest))
+    return found._replace(slots=(first._replace(sealed=second.sealed), second._replace(sealed=first.sealed), *rest))
 
 
 def drop_slot(found: Generation) -> Generation:
-    return replace(found, slots=found.slots[1:])
+    return found._replace(slots=found.slots[1:])
 
 
 def raise_version(found: Generation) -> Generation:
-    return replace(found, slots=(replace(found.slots[0], version=9), *found.slots[1:]))
+    return found._replace(slots=(found.slots[0]._replace(version=9), *found.slots[1:]))
 
 
 def send_elsewhere(found: Generation) -> Generation:
-    return replace(found, slots=(replace(found.slots[0], destination="plain"), *found.slots[1:]))
+    return found._replace(slots=(found.slots[0]._replace(destination="plain"), *found.slots[1:]))
 
 
 def flip_slot(found: Generation) -> Generation:
-    return replace(found, slots=(flip(found.slots[0]), *found.slots[1:]))
+    return found._replace(slots=(flip(found.slots[0]), *found.slots[1:]))
 
 
 def flip(slot: SealedSlot) -> SealedSlot:
-    return replace(slot, sealed=slot.sealed[:-1] + bytes([slot.sealed[-1] ^ 1]))
+    return slot._replace(sealed=slot.sealed[:-1] + bytes([slot.sealed[-1] ^ 1]))
 
 
 @pytest.mark.parametrize("edit", [swap_slots, drop_slot, raise_version, send_elsewhere, flip_slot])
@@ -108,7 +107,7 @@ def test_record_that_says_done_too_early_does_not_pass(factory: Factory, oem: Oe
     """T-172 Faked pass: a record edited to "done" on a board that sealed nothing; PASS needs a live unseal."""
     device = factory.board()
     prove(device)
-    edit_record(device, lambda record: replace(record, stage=Stage.DONE, outbox=None, generation=1, closed=b"\x00"))
+    edit_record(device, lambda record: record._replace(stage=Stage.DONE, outbox=None, generation=1, closed=b"\x00"))
 
     with pytest.raises(Tampered, match="gone"):
         device.enroll()
@@ -118,7 +117,7 @@ def test_record_that_says_done_too_early_does_not_pass(factory: Factory, oem: Oe
 
 def test_record_pointed_at_another_generation_does_not_pass(device: Device) -> None:
     """T-173 Faked pass: the record names a generation that is not there."""
-    edit_record(device, lambda record: replace(record, generation=7))
+    edit_record(device, lambda record: record._replace(generation=7))
 
     with pytest.raises(Tampered):
         device.enroll()

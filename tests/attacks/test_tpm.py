@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -123,11 +122,11 @@ def test_ek_certificate_of_another_maker_is_refused(
         certificate_of(EkAuthority(), ek_public),
         b"\x30\x03abc",
     ):
-        said = replace(hello, attester=replace(hello.attester, ek_certificate=wrong))
+        said = hello._replace(attester=hello.attester._replace(ek_certificate=wrong))
         assert refusal_check(oem.hear(anew(device, proof, said))) == "ek"
     assert oem.state() == before
 
-    said = replace(hello, attester=replace(hello.attester, ek_certificate=right))
+    said = hello._replace(attester=hello.attester._replace(ek_certificate=right))
     assert oem.hear(anew(device, proof, said))[:1] == b"\xd2"
 
 
@@ -167,9 +166,9 @@ def test_attestation_key_outside_the_tpm_is_refused(
     soft = SoftKey.generate()
     hello = hello_of(proof)
     assert hello.attester.ak_public is not None
-    ak_public = tpm2.write_public(replace(tpm2.read_public(hello.attester.ak_public), unique=soft.public_key()))
+    ak_public = tpm2.write_public(tpm2.read_public(hello.attester.ak_public)._replace(unique=soft.public_key()))
     attester_id = tpm2.make_name(ek_public) + tpm2.make_name(ak_public)
-    said = replace(hello, attester=replace(hello.attester, ak_public=ak_public, attester_id=attester_id))
+    said = hello._replace(attester=hello.attester._replace(ak_public=ak_public, attester_id=attester_id))
 
     forged = begin_anew(
         device,
@@ -204,9 +203,9 @@ def test_unrestricted_attestation_key_is_refused(device: Device, oem: Oem, refus
     assert hello.attester.ak_public is not None
     ak = tpm2.read_public(hello.attester.ak_public)
     for barred in (tpm2.Attributes.RESTRICTED, tpm2.Attributes.FIXED_TPM, tpm2.Attributes.SENSITIVE_DATA_ORIGIN):
-        ak_public = tpm2.write_public(replace(ak, attributes=ak.attributes & ~barred))
+        ak_public = tpm2.write_public(ak._replace(attributes=ak.attributes & ~barred))
         attester_id = tpm2.make_name(ek_public) + tpm2.make_name(ak_public)
-        said = replace(hello, attester=replace(hello.attester, ak_public=ak_public, attester_id=attester_id))
+        said = hello._replace(attester=hello.attester._replace(ak_public=ak_public, attester_id=attester_id))
         refuses(HELLO.encode(said), "attester-material")
 
 
@@ -254,7 +253,7 @@ def test_device_key_outside_the_tpm_is_refused(device: Device, oem: Oem, refuses
     refuses(with_attestations(device, proof, {}), "key-attestation")
     refuses(with_attestations(device, proof, {"sign": right["sign"]}), "key-attestation")
     refuses(with_attestations(device, proof, {"sign": right["kem"], "kem": right["sign"]}), "key-attestation")
-    refuses(resign(device, proof, key_attestations={**right, "kem": replace(right["kem"], signature=bytes(64))}),
+    refuses(resign(device, proof, key_attestations={**right, "kem": right["kem"]._replace(signature=bytes(64))}),
             "key-attestation")  # fmt: skip
     soft = SoftKey.generate()
     refuses(resign(device, proof, claiming(kem_key=soft.public_key())), "key-attestation")
@@ -281,8 +280,8 @@ def test_tpm_board_in_the_name_of_another_tpm_is_refused(device: Device, oem: Oe
 
     refuses(resign(device, proof, claiming(hardware_ids={"tpm-ek": b"\x00\x0b" + bytes(32)})), "ueid")
     hello = hello_of(proof)
-    wrong = replace(hello.attester, attester_id=bytes(68))
-    refuses(HELLO.encode(replace(hello, attester=wrong)), "attester-material")
+    wrong = hello.attester._replace(attester_id=bytes(68))
+    refuses(HELLO.encode(hello._replace(attester=wrong)), "attester-material")
 
 
 def test_forged_credential_on_the_line_costs_one_run_only(device: Device, oem: Oem) -> None:
@@ -311,7 +310,7 @@ def test_forged_credential_on_the_line_costs_one_run_only(device: Device, oem: O
 def put_credential(credential: Credential, _asked: bytes, answer: bytes) -> bytes:
     """A Challenge with another credential inside."""
     challenge = CHALLENGE.decode(answer, limits.CHALLENGE_MAX_BYTES)
-    return CHALLENGE.encode(replace(challenge, credential=credential))
+    return CHALLENGE.encode(challenge._replace(credential=credential))
 
 
 def test_second_board_with_the_same_tpm_state_is_a_clone(factory: Factory, tpm: SoftTpm, oem: Oem) -> None:

@@ -2,7 +2,6 @@
 
 import hmac
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from hashlib import sha256
 from typing import Final
 
@@ -71,7 +70,7 @@ def feed_claims(kind: str) -> Callable[[bytes], None]:
         if len(inner) > 3_900:
             return  # more than an attester signs in one call
         evidence = exchange.make_outer(kind, inner)
-        said = replace(proof, evidence=evidence, activation=activate(kind, proof.challenge, evidence))
+        said = proof._replace(evidence=evidence, activation=activate(kind, proof.challenge, evidence))
         order = answer(PROOF.encode(said), make_issuer())
         claims = CLAIMS.decode(raw, len(raw))
         assert isinstance(order, GrantOrder)
@@ -114,7 +113,7 @@ def _fill(slot: SlotPolicy) -> SlotGrant:
 def appraisal_doors() -> dict[str, Door]:
     """Into `answer`."""
     tpm = PROOF.decode(TPM.proof, PROOF_MAX_BYTES)
-    tpm = replace(tpm, activation=activate("tpm", tpm.challenge, tpm.evidence))
+    tpm = tpm._replace(activation=activate("tpm", tpm.challenge, tpm.evidence))
     claims = {kind: take_payload(spoken.inner) for kind, spoken in (("mp", MP), ("tpm", TPM))}
     return {
         "hello-mp": Door(feed_stranger, MP.hello),

@@ -7,7 +7,7 @@ get with the right key first, so that the readers behind the signature are reach
 import json
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -112,13 +112,13 @@ def message_doors() -> dict[str, Door]:
     content = grant.Content(bytes(32), contents.check_key, 1, "/a")
     manifest = grant.Manifest(bytes(32), 1, "1.0", "/a")
     slots = (*contents.slots, grant.SlotGrant("big", "file", "plain", 1, content=content))
-    contents = replace(contents, slots=slots, manifest=manifest, update_keys={"oem": world.UPDATE.public_key()})
+    contents = contents._replace(slots=slots, manifest=manifest, update_keys={"oem": world.UPDATE.public_key()})
     receipt = grant.RECEIPT.decode(take_payload(RECEIPT), 16_384)
-    receipt = replace(receipt, images={"a": bytes(32)}, escrow={"disk-key": (bytes(65), bytes(48))}, waiver=bytes(32))
+    receipt = receipt._replace(images={"a": bytes(32)}, escrow={"disk-key": (bytes(65), bytes(48))}, waiver=bytes(32))
     refusal = plain.Refusal("quota", plain.RETRY, 60)
     parts: dict[str, tuple[MapOf[Any], bytes]] = {
-        "hello": (plain.HELLO, plain.HELLO.encode(replace(hello, line=(b"l", bytes(64))))),
-        "attester": (plain.MATERIAL, plain.MATERIAL.encode(replace(hello.attester, x5chain=(b"c", b"d")))),
+        "hello": (plain.HELLO, plain.HELLO.encode(hello._replace(line=(b"l", bytes(64))))),
+        "attester": (plain.MATERIAL, plain.MATERIAL.encode(hello.attester._replace(x5chain=(b"c", b"d")))),
         "challenge": (plain.CHALLENGE, TPM.challenge),
         "credential": (plain.CREDENTIAL, plain.CREDENTIAL.encode(challenge.credential)),  # type: ignore[arg-type]
         "proof": (plain.PROOF, TPM.proof),
@@ -227,7 +227,7 @@ def stored_doors() -> dict[str, Door]:
     """What lies on the state partition, after worn flash or a thief had it."""
     ueid = exchange.ueid("mp")
     record = Record(Stage.PROVEN, MP.proof, ueid, MP.hello, MP.challenge, MP.proof, "job", bytes(32), 1, 2, 3)
-    record = replace(record, trust_updates=(bytes(300),), closed=CLOSED)
+    record = record._replace(trust_updates=(bytes(300),), closed=CLOSED)
     slots = tuple(SealedSlot(f"slot-{count}", "random", "sealed", 1, bytes(60)) for count in range(3))
     vault = Generation(ueid, 1, bytes(80), slots, bytes(28))
     return {

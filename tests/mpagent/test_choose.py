@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,7 +29,7 @@ def test_lists_hold_what_the_documents_name() -> None:
 @pytest.mark.parametrize("field", ["attest", "seal", "keys", "soc"])
 def test_unknown_backend_stops_and_names_the_known_ones(tmp_path: Path, field: str) -> None:
     make_board(tmp_path / "board", BoardPlan(closed=True))
-    choice = replace(SIM, **{field: ("plain",)})  # type: ignore[arg-type]  # every field named above holds names
+    choice = SIM._replace(**{field: ("plain",)})  # type: ignore[arg-type]  # every field named above holds names
     with (
         pytest.raises(ConfigWrong, match=f"{field} = 'plain' is not one of: "),
         open_board(choice, tmp_path, MemoryShelf()),
@@ -41,21 +40,21 @@ def test_unknown_backend_stops_and_names_the_known_ones(tmp_path: Path, field: s
 def test_part_without_its_place_stops(tmp_path: Path) -> None:
     with pytest.raises(ConfigWrong, match="tpm_tcti"), open_board(TPM, tmp_path, MemoryShelf()):
         pass
-    with pytest.raises(ConfigWrong, match="sim_chip"), open_board(replace(SIM, sim_chip=None), tmp_path, MemoryShelf()):
+    with pytest.raises(ConfigWrong, match="sim_chip"), open_board(SIM._replace(sim_chip=None), tmp_path, MemoryShelf()):
         pass
 
 
 def test_chip_that_is_not_there_is_gone_and_nothing_takes_its_place(tmp_path: Path) -> None:
     with pytest.raises(HardwareGone), open_board(SIM, tmp_path, MemoryShelf()):
         pass
-    absent = replace(TPM, tpm_tcti=f"swtpm:path={tmp_path}/none")
+    absent = TPM._replace(tpm_tcti=f"swtpm:path={tmp_path}/none")
     with pytest.raises(HardwareGone), open_board(absent, tmp_path, MemoryShelf()):
         pass
 
 
 def test_first_that_is_there_is_taken_and_named(tmp_path: Path) -> None:
     make_board(tmp_path / "board", BoardPlan(closed=True))
-    choice = replace(SIM, seal=("tpm", "sim"), tpm_tcti="device:/nowhere/tpm")
+    choice = SIM._replace(seal=("tpm", "sim"), tpm_tcti="device:/nowhere/tpm")
     with open_board(choice, tmp_path, MemoryShelf()) as board:
         assert board.sealer.name == "sim"
         assert board.chosen == {"soc": "sim", "attest": "sim", "seal": "sim", "keys": "sealed"}
@@ -65,14 +64,14 @@ def test_part_that_is_broken_is_not_passed_over(tmp_path: Path) -> None:
     """Going on would let whoever breaks the better part choose the worse."""
     make_board(tmp_path / "board", BoardPlan(closed=True))
     (tmp_path / "tpm").touch()
-    choice = replace(SIM, seal=("tpm", "sim"), tpm_tcti=f"swtpm:path={tmp_path}/tpm")
+    choice = SIM._replace(seal=("tpm", "sim"), tpm_tcti=f"swtpm:path={tmp_path}/tpm")
     with pytest.raises(HardwareGone, match="no TPM answers") as broken, open_board(choice, tmp_path, MemoryShelf()):
         pass
     assert not isinstance(broken.value, HardwareAbsent)
 
 
 def test_board_with_nothing_says_what_was_tried_and_why(tmp_path: Path) -> None:
-    choice = replace(SIM, soc=("none",), attest=("tpm", "sim"), tpm_tcti="device:/nowhere/tpm")
+    choice = SIM._replace(soc=("none",), attest=("tpm", "sim"), tpm_tcti="device:/nowhere/tpm")
     with pytest.raises(HardwareAbsent) as absent, open_board(choice, tmp_path, MemoryShelf()):
         pass
     assert str(absent.value).startswith("this board has nothing that the image names for attest (tpm: ")
@@ -112,7 +111,7 @@ def test_importing_the_list_imports_no_backend_library() -> None:
 def test_simulated_soc_works_with_a_real_tpm(tmp_path: Path) -> None:
     make_board(tmp_path / "board", BoardPlan(closed=True))
     with SoftTpm(tmp_path / "tpm") as tpm:
-        choice = replace(TPM, soc=("sim",), sim_chip=Path("board/chip"), tpm_tcti=tpm.tcti)
+        choice = TPM._replace(soc=("sim",), sim_chip=Path("board/chip"), tpm_tcti=tpm.tcti)
         with open_board(choice, tmp_path, MemoryShelf()) as board:
             assert board.soc.read_facts().life_cycle is LifeCycle.CLOSED
             assert board.attester.describe().kind == "tpm"
@@ -123,7 +122,7 @@ def test_simulated_attester_works_with_sealing_by_a_real_tpm(tmp_path: Path) -> 
     """The part proves itself by MP and has a TPM beside it; no proof of the TPM is offered that nobody can appraise."""
     make_board(tmp_path / "board", BoardPlan(closed=True))
     with SoftTpm(tmp_path / "tpm") as tpm:
-        choice = replace(SIM, seal=("tpm",), keys=("tpm",), tpm_tcti=tpm.tcti)
+        choice = SIM._replace(seal=("tpm",), keys=("tpm",), tpm_tcti=tpm.tcti)
         with open_board(choice, tmp_path, MemoryShelf()) as board:
             assert board.sealer.unseal(board.sealer.seal(Secret(bytes(32)))) == Secret(bytes(32))
             assert board.attester.describe().kind == "mp"
@@ -133,7 +132,7 @@ def test_simulated_attester_works_with_sealing_by_a_real_tpm(tmp_path: Path) -> 
 def test_tpm_is_opened_once_and_closed_with_the_board(tmp_path: Path) -> None:
     """swtpm answers one connection at a time: a second one, or one left open, would hang here."""
     with SoftTpm(tmp_path / "tpm") as tpm:
-        choice, shelf = replace(TPM, tpm_tcti=tpm.tcti), MemoryShelf()
+        choice, shelf = TPM._replace(tpm_tcti=tpm.tcti), MemoryShelf()
         with pytest.raises(ZeroDivisionError), open_board(choice, tmp_path, shelf) as board:
             first = board.attester.describe()
             board.keyring.find_or_make("sign")
@@ -146,7 +145,7 @@ def test_tpm_is_opened_once_and_closed_with_the_board(tmp_path: Path) -> None:
 def test_board_that_says_nothing_claims_nothing(tmp_path: Path) -> None:
     with (
         SoftTpm(tmp_path / "tpm") as tpm,
-        open_board(replace(TPM, tpm_tcti=tpm.tcti), tmp_path, MemoryShelf()) as board,
+        open_board(TPM._replace(tpm_tcti=tpm.tcti), tmp_path, MemoryShelf()) as board,
     ):
         facts = board.soc.read_facts()
     assert (facts.family, facts.uid, facts.life_cycle, facts.srk_hash) == ("generic", None, None, None)

@@ -1,6 +1,5 @@
 """The record through worn flash: one damaged file costs a step back, never the device."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,8 @@ from mpagent.record import Record, Stage
 
 UEID = b"\x01" + bytes(32)
 GREETED = Record(stage=Stage.GREETED, outbox=b"hello", ueid=UEID, hello=b"hello")
-PROVEN = replace(GREETED, stage=Stage.PROVEN, outbox=b"proof", proof=b"proof", challenge=b"challenge")
-KEPT = replace(PROVEN, stage=Stage.KEPT, outbox=b"receipt", generation=1, job="j", grant_digest=bytes(32), epoch=3)
+PROVEN = GREETED._replace(stage=Stage.PROVEN, outbox=b"proof", proof=b"proof", challenge=b"challenge")
+KEPT = PROVEN._replace(stage=Stage.KEPT, outbox=b"receipt", generation=1, job="j", grant_digest=bytes(32), epoch=3)
 
 
 class Told(list[str]):
@@ -82,7 +81,7 @@ def test_every_save_leaves_the_record_before_it_whole(tmp_path: Path) -> None:
     journal.load()
     for number in range(1, 8):
         before = {name: (tmp_path / name).read_bytes() for name in FILES if (tmp_path / name).exists()}
-        journal.save(replace(KEPT, epoch=number))
+        journal.save(KEPT._replace(epoch=number))
         unchanged = [name for name, raw in before.items() if (tmp_path / name).read_bytes() == raw]
         assert len(unchanged) == min(len(before), 1)
         assert Journal(Disk(tmp_path), Told()).load().epoch == number

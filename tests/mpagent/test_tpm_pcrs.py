@@ -1,7 +1,6 @@
 """Keys sealed for approved software: what opens them, what does not, and whose word the TPM itself takes."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -182,7 +181,7 @@ def test_tpm_itself_refuses_a_forged_approval(board: MeasuredBoard, blob: bytes,
     assert wrapped is not None
     board.boot("evil")
     chosen = tuple(index for index, _ in approval.pcrs)
-    binding = replace(board.binding(), pcrs=chosen)
+    binding = board.binding()._replace(pcrs=chosen)
     with board.open() as parts:
         policy = PcrPolicy(parts.chip, binding)
         with pytest.raises((HardwareGone, HardwareBusy)):
@@ -197,8 +196,8 @@ def test_ticket_of_another_tpm_is_refused(board: MeasuredBoard, blob: bytes, tmp
     approval = pcr_policy.read_approval(board.approve("loader 1"))
     with SoftTpm(tmp_path / "other") as other, open_tpm(other.tcti, MemoryShelf()) as parts:
         thief = SoftKey.generate()
-        forged = replace(approval, signature=thief.sign(pcr_policy.statement(approval)))
-        ticket = PcrPolicy(parts.chip, replace(board.binding(), authority=thief.public_key())).prove(forged)
+        forged = approval._replace(signature=thief.sign(pcr_policy.statement(approval)))
+        ticket = PcrPolicy(parts.chip, board.binding()._replace(authority=thief.public_key())).prove(forged)
     with board.open() as parts:
         policy = PcrPolicy(parts.chip, board.binding())
         with pytest.raises((HardwareGone, HardwareBusy)), policy.authorised(approval, ticket):
@@ -226,7 +225,7 @@ def test_policy_rewritten_on_disk_is_damage_and_not_another_image(board: Measure
     thief = pcr_policy.seal_policy(SoftKey.generate().public_key(), pcr_policy.make_reference(REALM, PRODUCT))
     wrapped = blobs.read(blob)
     assert wrapped is not None
-    edited = replace(wrapped, public=wrapped.public[:10] + thief + wrapped.public[42:])
+    edited = wrapped._replace(public=wrapped.public[:10] + thief + wrapped.public[42:])
     with board.open() as parts, pytest.raises(NotMine, match="damaged"):
         parts.sealer.unseal(edited.write())
     assert unseal(board, blob) == DEK
@@ -274,7 +273,7 @@ def test_folder_and_file_that_cannot_be_read_are_named(board: MeasuredBoard, tmp
     with board.open() as parts, pytest.raises(ConfigWrong, match=r"cannot read .*folder: Is a directory"):
         parts.sealer.seal(DEK)
     (tmp_path / "file").write_bytes(b"")
-    binding = replace(board.binding(), approvals=tmp_path / "file")
+    binding = board.binding()._replace(approvals=tmp_path / "file")
     with (
         open_tpm(board.tpm.tcti, MemoryShelf(), binding) as parts,
         pytest.raises(ConfigWrong, match=r"cannot read .*file: Not a directory"),

@@ -97,17 +97,15 @@ def test_damaged_vault_is_set_aside_and_called_tampering(tmp_path: Path, sealer:
 
 def rewrite(folder: Path, **changed: object) -> None:
     """A thief who knows the format: whole file, right checksum."""
-    from dataclasses import replace
 
     disk = Disk(folder)
     found = load_generation(disk, 1)
     assert found is not None
-    disk.write("vault/gen-000001", GENERATION.encode(replace(found, **changed)))  # type: ignore[arg-type]
+    disk.write("vault/gen-000001", GENERATION.encode(found._replace(**changed)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("attack", ["drop", "swap", "rename", "version", "destination", "older-tag"])
 def test_altered_table_with_a_right_checksum_is_tampering(tmp_path: Path, sealer: Sealer, attack: str) -> None:
-    from dataclasses import replace
 
     vault = make_vault(tmp_path, sealer)
     vault.write(UEID, SLOTS, above=0)
@@ -117,9 +115,9 @@ def test_altered_table_with_a_right_checksum_is_tampering(tmp_path: Path, sealer
     slots = {
         "drop": (first, second),
         "swap": (second, first, third),
-        "rename": (replace(first, name="cloud"), second, third),
-        "version": (replace(first, version=9), second, third),
-        "destination": (replace(first, destination="plain"), second, third),
+        "rename": (first._replace(name="cloud"), second, third),
+        "version": (first._replace(version=9), second, third),
+        "destination": (first._replace(destination="plain"), second, third),
         "older-tag": found.slots,
     }[attack]
     rewrite(tmp_path, slots=slots, tag=bytes(28) if attack == "older-tag" else found.tag)

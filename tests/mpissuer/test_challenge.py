@@ -1,7 +1,5 @@
 """The challenge nobody remembers: only an issuer with the key could have said it, and not for long."""
 
-from dataclasses import replace
-
 import pytest
 
 from mpissuer.challenge import (
@@ -63,17 +61,17 @@ def test_a_byte_changed_anywhere_is_noticed(raw_hello: bytes) -> None:
 def test_a_later_expiry_cannot_be_written_into_it() -> None:
     challenge = CHALLENGE.decode(say(), CHALLENGE_MAX_BYTES)
     longer = challenge.nonce[:20] + (NOON + 9 * CHALLENGE_LIFE_S).to_bytes(8, "big") + challenge.nonce[28:]
-    assert refused(CHALLENGE.encode(replace(challenge, nonce=longer))) == "challenge"
+    assert refused(CHALLENGE.encode(challenge._replace(nonce=longer))) == "challenge"
 
 
 def test_its_answer_cannot_be_moved_to_another_hello() -> None:
     challenge = CHALLENGE.decode(say(), CHALLENGE_MAX_BYTES)
-    assert refused(CHALLENGE.encode(replace(challenge, hello_hash=bytes(32)))) == "challenge"
+    assert refused(CHALLENGE.encode(challenge._replace(hello_hash=bytes(32)))) == "challenge"
 
 
 def test_a_mac_of_zeros_is_no_mac() -> None:
     challenge = CHALLENGE.decode(say(), CHALLENGE_MAX_BYTES)
-    assert refused(CHALLENGE.encode(replace(challenge, nonce=challenge.nonce[:28] + bytes(32)))) == "challenge"
+    assert refused(CHALLENGE.encode(challenge._replace(nonce=challenge.nonce[:28] + bytes(32)))) == "challenge"
 
 
 def test_a_challenge_outlives_midnight_but_not_its_key() -> None:

@@ -150,7 +150,7 @@ def test_every_closed_proves_its_receipt_under_its_own_head(shop: Shop, sizes: t
         for outcome in shop.close_units(*orders):
             closed = CLOSED.decode(answer_of(outcome), 16_384)
             head = read_head(closed.head, trust)
-            verify_inclusion(leaf_hash(closed.entry), closed.index, head.size, closed.path, head.root)
+            verify_inclusion(leaf_hash(closed.entry), closed.leaf_index, head.size, closed.path, head.root)
     assert shop.verify().closed == sum(sizes)
 
 

@@ -3,7 +3,6 @@
 import hmac
 import struct
 from collections.abc import Iterator
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -169,7 +168,7 @@ def test_credential_is_fresh_and_bound_to_one_name() -> None:
 def test_key_that_is_no_ek_gets_no_credential(change: dict[str, int]) -> None:
     """T Software EK: an unrestricted decryption key would decrypt the credential for anybody."""
     with pytest.raises(Unauthentic, match="tpm-ek-attributes"):
-        make_credential(tpm2.write_public(replace(EK_PUBLIC, **change)), AK_NAME, SECRET)  # type: ignore[arg-type]
+        make_credential(tpm2.write_public(EK_PUBLIC._replace(**change)), AK_NAME, SECRET)  # type: ignore[arg-type]
 
 
 def test_malformed_parts_get_no_credential() -> None:

@@ -74,8 +74,8 @@ class Store:
             frontier, made = self.edges[-1].append(leaf)
             self.edges.append(frontier)
             for node in made:
-                assert (node.level, node.index) not in self.nodes
-                self.nodes[node.level, node.index] = node.hash
+                assert (node.level, node.place) not in self.nodes
+                self.nodes[node.level, node.place] = node.hash
 
     def read(self, level: int, index: int) -> bytes:
         return self.nodes[level, index]

@@ -1,7 +1,6 @@
 """Shapes: what is read is what would be written, and a table cannot say two things of one key."""
 
-from dataclasses import FrozenInstanceError, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -15,14 +14,12 @@ from tests.vectors.format import PAYLOADS, load, read_bytes
 GOLDEN = {vector["name"]: read_bytes(vector["bytes"]) for vector in load("golden.json")}
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(NamedTuple):
     left: int
     right: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outer:
+class Outer(NamedTuple):
     pairs: tuple[Pair, ...]
 
 
@@ -90,7 +87,7 @@ def test_the_error_names_the_place_and_a_missing_key_is_not_made_up_for(item: An
 
 def test_what_was_read_cannot_be_changed_after_it_was_checked() -> None:
     found = PAIR.read({1: 3, 2: "a"})
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(AttributeError):
         found.left = 4  # type: ignore[misc]  # that is the test
     assert type(found) is Pair and found == Pair(3, "a") and hash(found) == hash(Pair(3, "a"))
 

@@ -1,7 +1,6 @@
 """TPM structures and checks: evidence of another key, another machine state or another question is refused by name."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -29,14 +28,14 @@ EK_ATTRIBUTES = tpm2.BORN_HERE | Attributes.RESTRICTED | Attributes.DECRYPT | At
 EK_POLICY = bytes.fromhex("837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa")
 EK_PUBLIC = tpm2.Public(EK_ATTRIBUTES, KEY.public_key(), EK_POLICY, symmetric_bits=128)
 RSA_PUBLIC = tpm2.Public(EK_ATTRIBUTES, b"\xc0" + bytes(254) + b"\x01", EK_POLICY, symmetric_bits=128)
-PUBLICS = [AK_PUBLIC, KEY_PUBLIC, EK_PUBLIC, RSA_PUBLIC, replace(RSA_PUBLIC, exponent=65537)]
+PUBLICS = [AK_PUBLIC, KEY_PUBLIC, EK_PUBLIC, RSA_PUBLIC, RSA_PUBLIC._replace(exponent=65537)]
 
 SIGNER = b"\x00\x0b" + bytes(32)
 CLOCK = tpm2.Clock(123456, 7, 3, True)
 QUOTE = tpm2.Attest(
     SIGNER, QUESTION, CLOCK, 2**63, tpm2.Quote(tuple(i for i, _ in PCRS), tpm2.digest_pcrs([v for _, v in PCRS]))
 )
-CERTIFY = replace(QUOTE, attested=tpm2.Certify(tpm2.make_name(tpm2.write_public(KEY_PUBLIC)), SIGNER))
+CERTIFY = QUOTE._replace(attested=tpm2.Certify(tpm2.make_name(tpm2.write_public(KEY_PUBLIC)), SIGNER))
 
 
 def test_ecc_ek_template_is_spelled_as_the_tcg_profile_does() -> None:
@@ -84,9 +83,9 @@ def test_public_area_outside_our_profiles_is_refused(at: int, patch: str) -> Non
 def test_rsa_modulus_that_is_none_is_refused() -> None:
     for modulus in (b"\x7f" + bytes(254) + b"\x01", b"\xc0" + bytes(255)):
         with pytest.raises(Malformed, match="tpm-public"):
-            tpm2.read_public(tpm2.write_public(replace(RSA_PUBLIC, unique=modulus)))
+            tpm2.read_public(tpm2.write_public(RSA_PUBLIC._replace(unique=modulus)))
     with pytest.raises(Malformed, match="tpm-public"):
-        tpm2.read_public(tpm2.write_public(replace(RSA_PUBLIC, exponent=3)))
+        tpm2.read_public(tpm2.write_public(RSA_PUBLIC._replace(exponent=3)))
 
 
 def test_point_off_the_curve_is_refused() -> None:
@@ -94,7 +93,7 @@ def test_point_off_the_curve_is_refused() -> None:
         tpm2.read_public(tpm2.write_public(KEY_PUBLIC)[:-1] + b"\x00")
 
 
-@pytest.mark.parametrize("attest", [QUOTE, CERTIFY, replace(QUOTE, extra_data=b"", clock=replace(CLOCK, safe=False))])
+@pytest.mark.parametrize("attest", [QUOTE, CERTIFY, QUOTE._replace(extra_data=b"", clock=CLOCK._replace(safe=False))])
 def test_attests_come_back_and_have_one_end(attest: tpm2.Attest) -> None:
     raw = tpm2.write_attest(attest)
     assert tpm2.read_attest(raw) == attest
@@ -146,7 +145,7 @@ def certify(
 def certified(public: tpm2.Public) -> Any:
     """The AK really certified this key, so that only its attributes speak against it."""
     name = tpm2.make_name(tpm2.write_public(public))
-    return certify(replace(CERTIFY, attested=tpm2.Certify(name, SIGNER)), public=public)
+    return certify(CERTIFY._replace(attested=tpm2.Certify(name, SIGNER)), public=public)
 
 
 def test_good_quote_and_certification_pass() -> None:
@@ -160,7 +159,7 @@ REFUSED: list[tuple[str, Callable[[], Any]]] = [
     ("tpm-type", lambda: quote(CERTIFY)),
     ("tpm-type", lambda: certify(QUOTE)),
     ("tpm-extra-data", lambda: quote(question=bytes(32))),
-    ("tpm-extra-data", lambda: quote(replace(QUOTE, extra_data=QUESTION[:31]))),
+    ("tpm-extra-data", lambda: quote(QUOTE._replace(extra_data=QUESTION[:31]))),
     ("tpm-extra-data", lambda: certify(question=bytes(32))),
     ("tpm-pcr-selection", lambda: quote(pcrs=PCRS[1:])),
     ("tpm-pcr-selection", lambda: quote(pcrs=())),
@@ -169,31 +168,31 @@ REFUSED: list[tuple[str, Callable[[], Any]]] = [
     ("tpm-pcr-digest", lambda: quote(pcrs=((0, bytes(32)), *PCRS[1:]))),
     # The same concatenation cut elsewhere has the same digest: each value's size must hold.
     ("tpm-pcr-digest", lambda: quote(pcrs=((0, PCRS[0][1] + PCRS[1][1][:1]), (1, PCRS[1][1][1:]), *PCRS[2:]))),
-    ("tpm-name", lambda: certify(public=replace(KEY_PUBLIC, attributes=KEY_PUBLIC.attributes | Attributes.DECRYPT))),
+    ("tpm-name", lambda: certify(public=KEY_PUBLIC._replace(attributes=KEY_PUBLIC.attributes | Attributes.DECRYPT))),
     ("tpm-name", lambda: certify(public=AK_PUBLIC)),
     ("tpm-key-attributes", lambda: certified(AK_PUBLIC)),
     ("tpm-key-attributes", lambda: certified(RSA_PUBLIC)),
     *(
         (
             "tpm-key-attributes",
-            lambda flag=flag: certified(replace(KEY_PUBLIC, attributes=KEY_PUBLIC.attributes ^ flag)),
+            lambda flag=flag: certified(KEY_PUBLIC._replace(attributes=KEY_PUBLIC.attributes ^ flag)),
         )
         for flag in (*tpm2.BORN_HERE, Attributes.ENCRYPTED_DUPLICATION)
     ),
     *(
         (
             "tpm-ak-attributes",
-            lambda flag=flag: tpm2.check_ak(replace(AK_PUBLIC, attributes=AK_PUBLIC.attributes ^ flag)),
+            lambda flag=flag: tpm2.check_ak(AK_PUBLIC._replace(attributes=AK_PUBLIC.attributes ^ flag)),
         )
         for flag in (*tpm2.BORN_HERE, Attributes.RESTRICTED, Attributes.SIGN, Attributes.DECRYPT)
     ),
-    ("tpm-ak-attributes", lambda: tpm2.check_ak(replace(AK_PUBLIC, scheme=tpm2.ALG_NULL))),
+    ("tpm-ak-attributes", lambda: tpm2.check_ak(AK_PUBLIC._replace(scheme=tpm2.ALG_NULL))),
     ("tpm-ak-attributes", lambda: tpm2.check_ak(EK_PUBLIC)),
     *(
-        ("tpm-ek-attributes", lambda flag=flag: tpm2.check_ek(replace(EK_PUBLIC, attributes=EK_ATTRIBUTES ^ flag)))
+        ("tpm-ek-attributes", lambda flag=flag: tpm2.check_ek(EK_PUBLIC._replace(attributes=EK_ATTRIBUTES ^ flag)))
         for flag in (*tpm2.BORN_HERE, Attributes.RESTRICTED, Attributes.SIGN, Attributes.DECRYPT)
     ),
-    ("tpm-ek-attributes", lambda: tpm2.check_ek(replace(EK_PUBLIC, symmetric_bits=None))),
+    ("tpm-ek-attributes", lambda: tpm2.check_ek(EK_PUBLIC._replace(symmetric_bits=None))),
     ("tpm-ek-attributes", lambda: tpm2.check_ek(AK_PUBLIC)),
 ]
 
@@ -215,7 +214,7 @@ def test_good_ak_and_ek_pass() -> None:
 def test_unrestricted_key_cannot_pass_its_bytes_for_a_quote() -> None:
     """T Software quote: an unrestricted TPM key signs whatever it is given, TPM_GENERATED_VALUE and all."""
     with pytest.raises(Unauthentic, match="tpm-ak-attributes"):
-        tpm2.check_ak(replace(KEY_PUBLIC, scheme=tpm2.ALG_ECDSA))
+        tpm2.check_ak(KEY_PUBLIC._replace(scheme=tpm2.ALG_ECDSA))
 
 
 @given(st.sampled_from([tpm2.write_public(public) for public in PUBLICS]), st.data())

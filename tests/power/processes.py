@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +190,7 @@ class BoardRun:
         """The same board, to look into with the power on."""
         image, choice = read_anchors(self.folder / "disk/usr/lib/mpagent/anchors.toml")
         line: Any = None
-        choice = replace(choice, sim_chip=self.folder / "chip")
+        choice = choice._replace(sim_chip=self.folder / "chip")
         return Device(self.folder, line, image, choice)
 
     def check(self) -> None:

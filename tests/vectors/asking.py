@@ -8,7 +8,6 @@ instead where nothing is refused. Every part made after a bent one is made over 
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 from mpwire import labels, mp, p256, registry, tpm2
@@ -57,7 +56,7 @@ def _proof(name: str, step: str, check: str, kind: str = "mp", bent: Bent | None
 
 
 def _hello(name: str, step: str, check: str, kind: str, **changes: Any) -> Vector:
-    return _vector(name, "hello", step, check, HELLO.encode(replace(exchange.make_hello(kind), **changes)))
+    return _vector(name, "hello", step, check, HELLO.encode(exchange.make_hello(kind)._replace(**changes)))
 
 
 def _hellos() -> Iterator[Vector]:
@@ -79,39 +78,39 @@ def _hellos() -> Iterator[Vector]:
 def _materials() -> Iterator[tuple[str, str, Material]]:
     mp_one, tpm_one = exchange.material("mp"), exchange.material("tpm")
     ek_name, ak_name = tpm2.make_name(world.EK_PUBLIC), tpm2.make_name(world.AK_PUBLIC)
-    yield "without a profile", "mp", replace(mp_one, profile=None)
-    yield "with an id of another size", "mp", replace(mp_one, attester_id=bytes(68))
-    yield "of mp with an EK", "mp", replace(mp_one, ek_public=world.EK_PUBLIC, ak_public=world.AK_PUBLIC)
-    yield "of mp with certificates", "mp", replace(mp_one, x5chain=(b"0",))
-    yield "without its AK", "tpm", replace(tpm_one, ak_public=None)
-    yield "of tpm with a profile", "tpm", replace(tpm_one, profile="raw")
-    yield "with the Names exchanged", "tpm", replace(tpm_one, attester_id=ak_name + ek_name)
-    yield "with the EK as AK", "tpm", replace(tpm_one, ak_public=world.EK_PUBLIC, attester_id=ek_name + ek_name)
+    yield "without a profile", "mp", mp_one._replace(profile=None)
+    yield "with an id of another size", "mp", mp_one._replace(attester_id=bytes(68))
+    yield "of mp with an EK", "mp", mp_one._replace(ek_public=world.EK_PUBLIC, ak_public=world.AK_PUBLIC)
+    yield "of mp with certificates", "mp", mp_one._replace(x5chain=(b"0",))
+    yield "without its AK", "tpm", tpm_one._replace(ak_public=None)
+    yield "of tpm with a profile", "tpm", tpm_one._replace(profile="raw")
+    yield "with the Names exchanged", "tpm", tpm_one._replace(attester_id=ak_name + ek_name)
+    yield "with the EK as AK", "tpm", tpm_one._replace(ak_public=world.EK_PUBLIC, attester_id=ek_name + ek_name)
     free = tpm2.write_public(tpm2.Public(PLAIN_SIGNING, world.AK.public_key(), scheme=tpm2.ALG_ECDSA))
     yield (
         "with an AK that signs anything",
         "tpm",
-        replace(tpm_one, ak_public=free, attester_id=ek_name + tpm2.make_name(free)),
+        tpm_one._replace(ak_public=free, attester_id=ek_name + tpm2.make_name(free)),
     )
-    wrong = replace(tpm_one, ek_public=world.AK_PUBLIC, attester_id=ak_name + ak_name)
+    wrong = tpm_one._replace(ek_public=world.AK_PUBLIC, attester_id=ak_name + ak_name)
     yield "with an AK as EK", "tpm", wrong
     yield from _other_materials()
-    yield "with a public area cut short", "tpm", replace(tpm_one, ak_public=world.AK_PUBLIC[:-1])
+    yield "with a public area cut short", "tpm", tpm_one._replace(ak_public=world.AK_PUBLIC[:-1])
 
 
 def _other_materials() -> Iterator[tuple[str, str, Material]]:
     card, optee_one = exchange.material("card"), exchange.material("optee")
-    yield "of card without certificates", "card", replace(card, x5chain=None)
-    yield "of card with the id of another certificate", "card", replace(card, x5chain=card.x5chain[::-1])
-    yield "of card with a key of OP-TEE", "card", replace(card, rsa_public=rsa.OPTEE.public)
-    yield "of optee without its key", "optee", replace(optee_one, rsa_public=None)
-    yield "of optee with another key", "optee", replace(optee_one, rsa_public=rsa.OTHER_OPTEE.public)
-    yield "of optee with certificates", "optee", replace(optee_one, x5chain=card.x5chain)
-    yield "of optee with a profile", "optee", replace(optee_one, profile="raw")
+    yield "of card without certificates", "card", card._replace(x5chain=None)
+    yield "of card with the id of another certificate", "card", card._replace(x5chain=card.x5chain[::-1])
+    yield "of card with a key of OP-TEE", "card", card._replace(rsa_public=rsa.OPTEE.public)
+    yield "of optee without its key", "optee", optee_one._replace(rsa_public=None)
+    yield "of optee with another key", "optee", optee_one._replace(rsa_public=rsa.OTHER_OPTEE.public)
+    yield "of optee with certificates", "optee", optee_one._replace(x5chain=card.x5chain)
+    yield "of optee with a profile", "optee", optee_one._replace(profile="raw")
     point = p256.write_spki(world.OTHER.public_key())
     long = rsa.OPTEE.public + b"\x00"
     for what, public in (("a key of P-256", point), ("a key with a rest", long), ("no key", b"\x30\x00")):
-        shown = replace(optee_one, rsa_public=public, attester_id=hashlib.sha256(public).digest())
+        shown = optee_one._replace(rsa_public=public, attester_id=hashlib.sha256(public).digest())
         yield f"of optee with {what}", "optee", shown
 
 
@@ -136,14 +135,14 @@ def _exchange() -> Iterator[Vector]:
     yield _proof("challenge under a key of three days ago", "3.12", "challenge-expired", bent=old)
     early = Bent(challenge_time=world.NOW + 2 * world.DAY)
     yield _proof("challenge under a key to come", "3.12", "challenge-expired", bent=early)
-    other = HELLO.encode(replace(exchange.make_hello("mp"), random=bytes(16)))
+    other = HELLO.encode(exchange.make_hello("mp")._replace(random=bytes(16)))
     yield _proof("challenge of another hello", "3.13", "challenge-hello", bent=Bent(hello_sent=other))
     yield _proof("proof in another version", "3.14", "wire-version", bent=Bent(hello={"versions": (2,)}))
     yield _proof("proof for a product nobody knows", "3.14", "product", bent=Bent(hello={"product": "no-such"}))
     line = Bent(hello={"line": (b"credential", bytes(64))})
     yield _proof("proof with a line credential", "3.14", "line", bent=line)
     yield _proof("proof by an attester not pinned", "3.15", "attester", policy={"attesters": ["tpm"]})
-    bare = Bent(hello={"attester": replace(exchange.material("mp"), profile=None)})
+    bare = Bent(hello={"attester": exchange.material("mp")._replace(profile=None)})
     yield _proof("proof without a profile in its hello", "3.15", "attester-material", bent=bare)
     for alg in (registry.ALG_MP_ES384, registry.ALG_MP_ES512):
         yield _proof(f"evidence under {alg}", "3.15", "profile-unverified", bent=Bent(outer={"alg": alg}))
@@ -164,11 +163,11 @@ def _exchange() -> Iterator[Vector]:
 
 def _flip_mac(raw: bytes) -> bytes:
     challenge = CHALLENGE.decode(raw, len(raw))
-    return CHALLENGE.encode(replace(challenge, nonce=challenge.nonce[:-1] + bytes([challenge.nonce[-1] ^ 1])))
+    return CHALLENGE.encode(challenge._replace(nonce=challenge.nonce[:-1] + bytes([challenge.nonce[-1] ^ 1])))
 
 
 def _drop_claims(raw: bytes) -> bytes:
-    return CHALLENGE.encode(replace(CHALLENGE.decode(raw, len(raw)), claims=()))
+    return CHALLENGE.encode(CHALLENGE.decode(raw, len(raw))._replace(claims=()))
 
 
 def _bend_evidence(change: Callable[[list[Any]], list[Any]], kind: str = "mp") -> Bent:
@@ -199,7 +198,7 @@ def _attesters() -> Iterator[Vector]:
     yield _proof("evidence of a boot chain not listed", "3.18", "mpmr", bent=Bent(outer={"mpmr": mp.MPMR_ZERO}))
     yield _proof("ek nobody listed", "3.16", "ek", "tpm", policy={"eks": []})
     foreign = {"ek_certificate": exchange.device_certificate()}
-    shown = Bent(hello={"attester": replace(exchange.material("tpm"), **foreign)})
+    shown = Bent(hello={"attester": exchange.material("tpm")._replace(**foreign)})
     yield _proof("ek certificate without a pinned root", "3.16", "ek", "tpm", shown, policy={"eks": []})
     yield _proof("no activation", "3.18", "activation", "tpm", Bent(proof={"activation": None}))
     yield _proof("activation by guess", "3.18", "activation", "tpm", Bent(proof={"activation": bytes(32)}))
@@ -211,15 +210,15 @@ def _cards() -> Iterator[Vector]:
     path, signature = "card-certificate", "attester-signature"
     yield _proof("card where no root is pinned", "3.16", path, "card", policy={"card_roots": []})
     for what, chain in cards.wrong_chains().items():
-        shown = replace(exchange.material("card"), x5chain=chain, attester_id=hashlib.sha256(chain[0]).digest())
+        shown = exchange.material("card")._replace(x5chain=chain, attester_id=hashlib.sha256(chain[0]).digest())
         bent = Bent(hello={"attester": shown}, claims={"attester_id": shown.attester_id})
         yield _proof(f"card certificate {what}", "3.16", path, "card", bent)
     yield _proof("evidence by another card", "3.17", signature, "card", Bent(attest_key=world.OTHER))
     beside = Bent(outer={"beside": {registry.HEADER_MPMR: mp.MPMR_OPTEE}})
     yield _proof("evidence of card with an mpmr", "3.17", signature, "card", beside)
     renewed = cards.der(cards.certify("card 1 renewed", cards.CARD, "card authority", cards.BETWEEN_KEY))
-    shown = replace(
-        exchange.material("card"), x5chain=(renewed, cards.BETWEEN), attester_id=hashlib.sha256(renewed).digest()
+    shown = exchange.material("card")._replace(
+        x5chain=(renewed, cards.BETWEEN), attester_id=hashlib.sha256(renewed).digest()
     )
     bent = Bent(hello={"attester": shown}, claims={"attester_id": shown.attester_id})
     yield _proof("card with a renewed certificate keeps its name", "3.48", "order", "card", bent)
@@ -296,7 +295,7 @@ def _binding() -> Iterator[Vector]:
     yield bent("about another challenge", "3.22", "challenge-hash", challenge_hash=bytes(32))
     other = mp.key_id(world.OTHER.public_key())
     rewrapped = Bent(
-        hello={"attester": replace(exchange.material("mp"), attester_id=other)},
+        hello={"attester": exchange.material("mp")._replace(attester_id=other)},
         attest_key=world.OTHER,
     )
     known = {
@@ -350,7 +349,7 @@ def _key_attestations() -> Iterator[Vector]:
     yield bent("of another exchange", sign=exchange.certify_key(world.SIGN_PUBLIC, b"another nonce"))
     yield bent("by another key than the AK", sign=exchange.certify_key(world.SIGN_PUBLIC, nonce, key=world.OTHER))
     yield bent("that is a quote", sign=exchange.certify_key(world.SIGN_PUBLIC, nonce, bend={"attested": quote}))
-    yield bent("of another public area than shown", sign=replace(sign, public=world.KEM_PUBLIC))
+    yield bent("of another public area than shown", sign=sign._replace(public=world.KEM_PUBLIC))
     yield bent("of a key that may leave its TPM", sign=exchange.certify_key(movable, nonce))
     yield bent("of another key than cnf", sign=exchange.certify_key(other, nonce))
     yield bent("with sign and kem exchanged", sign=exchange.certify_key(world.KEM_PUBLIC, nonce), kem=sign)
@@ -438,12 +437,12 @@ def _receipts() -> Iterator[Vector]:
     yield bent("without a slot", "5.5", slots_wrong, slots=slots[:-1])
     yield bent("with a slot too many", "5.5", slots_wrong, slots=(*slots, SlotReceipt("other", "sim", 1, bytes(16))))
     yield bent("with a slot twice", "5.5", slots_wrong, slots=(*slots, slots[0]))
-    yield bent("with an older version", "5.5", slots_wrong, slots=(*slots[:2], replace(slots[2], version=1), slots[3]))
+    yield bent("with an older version", "5.5", slots_wrong, slots=(*slots[:2], slots[2]._replace(version=1), slots[3]))
     yield bent("without the escrow", "5.5", "receipt-escrow", escrow=None)
     spare = {**exchange.make_escrow(), "api-key": (bytes(65), bytes(48))}
     yield bent("with an escrow nobody asked for", "5.5", "receipt-escrow", escrow=spare)
     yield bent(
-        "of another value", "5.6", "check-value", slots=(slots[0], replace(slots[1], check=bytes(16)), *slots[2:])
+        "of another value", "5.6", "check-value", slots=(slots[0], slots[1]._replace(check=bytes(16)), *slots[2:])
     )
     yield bent("that proves nothing closed", "5.7", closed_wrong, closed_proof="none")
     yield bent("of an open part", "5.7", closed_wrong, life_cycle=1)

@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -91,10 +91,10 @@ def make_challenge(kind: str, hello: bytes, now: int = world.NOW, bend: Bend | N
         if kind == "tpm"
         else None,
     )
-    blank = replace(blank, **(bend or {}))
+    blank = blank._replace(**(bend or {}))
     key = world.derive(labels.NONCE_MAC, blank.nonce[16:20])
     mac = hmac.digest(key, CHALLENGE.encode(blank), "sha256")
-    return CHALLENGE.encode(replace(blank, nonce=blank.nonce[:28] + mac))
+    return CHALLENGE.encode(blank._replace(nonce=blank.nonce[:28] + mac))
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def certify_key(
     signer = tpm2.make_name(world.AK_PUBLIC)
     attested = tpm2.Certify(tpm2.make_name(public), b"\x00\x0b" + world.fill("qualified-name", 32))
     made = tpm2.Attest(signer, hashlib.sha256(nonce).digest(), world.CLOCK, 1, attested)
-    raw = tpm2.write_attest(replace(made, **(bend or {})))
+    raw = tpm2.write_attest(made._replace(**(bend or {})))
     return WireKeyAttestation(public, raw, key.sign(raw))
 
 
@@ -202,18 +202,18 @@ class Spoken:
 def speak(kind: str, bent: Bent | None = None) -> Spoken:
     """Hello to Proof; every part after a bent one is made over it, so that only one check can fail."""
     bent = bent or Bent()
-    hello = HELLO.encode(replace(make_hello(kind), **bent.hello))
+    hello = HELLO.encode(make_hello(kind)._replace(**bent.hello))
     challenge = bent.challenge_sent(make_challenge(kind, hello, bent.challenge_time, bent.challenge))
     hello = bent.hello_sent or hello
     csrs = {**make_csrs(), **bent.csrs}
     csrs = {slot: csr for slot, csr in csrs.items() if csr is not None}
     nonce = CHALLENGE.decode(challenge, len(challenge)).nonce
     attested = _attestations(kind, nonce, bent.attestation)
-    claims = replace(make_claims(kind, hello, challenge, csrs, attested), **bent.claims)
+    claims = make_claims(kind, hello, challenge, csrs, attested)._replace(**bent.claims)
     inner = make_inner(claims, bent.sign_key)
     evidence = make_outer(kind, inner, bent.attest_key, dict(bent.outer))
     proof = Proof(evidence, hello, challenge, csrs, attested, _activation(kind, nonce, evidence))
-    return Spoken(hello, challenge, inner, evidence, PROOF.encode(replace(proof, **bent.proof)))
+    return Spoken(hello, challenge, inner, evidence, PROOF.encode(proof._replace(**bent.proof)))
 
 
 def _activation(kind: str, nonce: bytes, evidence: bytes) -> bytes | None:
@@ -280,13 +280,13 @@ def make_grant(
         encapsulated=b"",
         ciphertext=b"",
     )
-    head = replace(head, **(bend or {}))
+    head = head._replace(**(bend or {}))
     issuer_hash = hashlib.sha256(p256.write_spki(world.GRANT.public_key())).digest()
     proof_hash = hashlib.sha256(spoken.evidence).digest()
-    info = make_grant_info(replace(head, **(sealed_for or {})), proof_hash, issuer_hash)
+    info = make_grant_info(head._replace(**(sealed_for or {})), proof_hash, issuer_hash)
     plain = Secret(CONTENTS.encode(make_contents()) if contents is None else contents)
     enc, sealed = hpke.seal_base(world.DEVICE_KEM.public_key(), info, b"", plain, _ephemeral=world.EPHEMERAL)
-    payload = GRANT.encode(replace(head, encapsulated=enc, ciphertext=ciphertext(sealed)))
+    payload = GRANT.encode(head._replace(encapsulated=enc, ciphertext=ciphertext(sealed)))
     signed_by = world.grant_chain() if chain is None else chain
     return write_signed(payload, labels.TYP_GRANT, labels.AAD_GRANT, signed_by, key.sign, trust_update)
 
@@ -321,7 +321,7 @@ def make_receipt(
         life_cycle=3,
         escrow=make_escrow(kind),
     )
-    return sign_receipt(RECEIPT.encode(replace(receipt, **(bend or {}))), key)
+    return sign_receipt(RECEIPT.encode(receipt._replace(**(bend or {}))), key)
 
 
 def resign(protected: bytes, payload: bytes, aad: bytes, key: world.FixedKey) -> bytes:
@@ -344,7 +344,7 @@ def make_head(
 ) -> bytes:
     """The signed head of a tree of these entries."""
     head = Head(len(entries), tree_root([leaf_hash(one) for one in entries]), world.NOW + 1, world.REALM)
-    payload = HEAD.encode(replace(head, **(bend or {})))
+    payload = HEAD.encode(head._replace(**(bend or {})))
     signed_by = world.head_chain() if chain is None else chain
     return write_signed(payload, labels.TYP_HEAD, labels.AAD_HEAD, signed_by, key.sign)
 
@@ -368,7 +368,7 @@ def make_closed(
     frontier = Frontier()
     for one in entries:
         frontier, made = frontier.append(leaf_hash(one))
-        nodes.update({(node.level, node.index): node.hash for node in made})
+        nodes.update({(node.level, node.place): node.hash for node in made})
     path = inclusion_path(3, len(entries), lambda level, index: nodes[level, index])
     closed = Closed(hashlib.sha256(receipt).digest(), 3, tuple(path), entries[3], head or make_head(entries))
-    return CLOSED.encode(replace(closed, **(bend or {})))
+    return CLOSED.encode(closed._replace(**(bend or {})))

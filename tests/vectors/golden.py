@@ -1,6 +1,5 @@
 """A golden vector of every message and signed object, with every optional field in one of them."""
 
-from dataclasses import replace
 from typing import Any, Final
 
 from mpwire import labels, registry
@@ -26,8 +25,7 @@ ENTRIES: Final = exchange.make_entries(RECEIPT)
 
 def hello_with_everything() -> bytes:
     """Every optional field at once; no issuer takes it, every reader does."""
-    material = replace(
-        exchange.material("tpm"),
+    material = exchange.material("tpm")._replace(
         kind="card",
         profile="relay/1",
         ek_certificate=exchange.device_certificate(),
@@ -35,13 +33,13 @@ def hello_with_everything() -> bytes:
         rsa_public=OPTEE_KEY.public,
     )
     hello = exchange.make_hello("tpm")
-    return HELLO.encode(replace(hello, versions=(1, 2), attester=material, line=(b"line credential", bytes(64))))
+    return HELLO.encode(hello._replace(versions=(1, 2), attester=material, line=(b"line credential", bytes(64))))
 
 
 def challenge_without_claims() -> bytes:
     """The least Challenge."""
     challenge: Challenge = CHALLENGE.decode(MP.challenge, len(MP.challenge))
-    return CHALLENGE.encode(replace(challenge, claims=()))
+    return CHALLENGE.encode(challenge._replace(claims=()))
 
 
 def claims_with_least() -> bytes:
@@ -50,7 +48,7 @@ def claims_with_least() -> bytes:
     absent: dict[str, Any] = {
         name: None for name in ("oemid", "life_cycle", "srk_hash", "swname", "swversion", "measurements")
     }
-    return CLAIMS.encode(replace(claims, **absent, csr_hashes={}, provenance={}))
+    return CLAIMS.encode(claims._replace(**absent, csr_hashes={}, provenance={}))
 
 
 def decode_eat(inner: bytes) -> bytes:
@@ -68,8 +66,7 @@ def contents_with_everything() -> bytes:
         content=Content(world.fill("content", 32), Secret(world.fill("content-key", 32)), 1 << 33, "files/maps.bin"),
     )
     return CONTENTS.encode(
-        replace(
-            contents,
+        contents._replace(
             slots=(*contents.slots, large),
             manifest=Manifest(world.fill("image", 32), 48_000_000, "2.0.1", "images/production.raucb"),
             update_keys={"oem": world.UPDATE.public_key(), "service": world.OTHER.public_key()},

@@ -104,41 +104,41 @@ def _slots() -> Iterator[Vector]:
         return _vector(f"grant {name}", "grant", step, check, made, **differs)
 
     value = Secret(world.fill("other-value", 32))
-    named = replace(random, name="other", check=make_check_value(exchange.CHECK_KEY, "other", 1, random.value or value))
+    named = random._replace(name="other", check=make_check_value(exchange.CHECK_KEY, "other", 1, random.value or value))
     yield bent("without a slot", "4.8", "grant-slots", local, random, static)
     yield bent("with a slot too many", "4.8", "grant-slots", local, random, static, certificate, named)
     yield bent("with a slot twice", "4.8", "grant-slots", local, random, random, static, certificate)
     yield bent("with a slot of another name", "4.8", "grant-slots", local, named, static, certificate)
     wrong_kind = "grant-slot-kind"
     yield bent(
-        "with a slot of another kind", "4.8", wrong_kind, local, replace(random, kind="static"), static, certificate
+        "with a slot of another kind", "4.8", wrong_kind, local, random._replace(kind="static"), static, certificate
     )
-    plain = replace(random, destination="plain")
+    plain = random._replace(destination="plain")
     yield bent("with a slot for another destination", "4.8", wrong_kind, local, plain, static, certificate)
     stored = {"update-ca": 3}
     yield bent("with a slot older than stored", "4.8", "grant-slot-version", *exchange.make_slots(), stored=stored)
     yield bent("with a slot as stored", "4.9", "ok", *exchange.make_slots(), stored={"update-ca": 2})
     missing = "grant-slot-value"
     yield bent(
-        "with a value for a local slot", "4.9", missing, replace(local, value=value), random, static, certificate
+        "with a value for a local slot", "4.9", missing, local._replace(value=value), random, static, certificate
     )
-    yield bent("without a value", "4.9", missing, local, replace(random, value=None), static, certificate)
-    yield bent("without a check value", "4.9", missing, local, replace(random, check=None), static, certificate)
+    yield bent("without a value", "4.9", missing, local, random._replace(value=None), static, certificate)
+    yield bent("without a check value", "4.9", missing, local, random._replace(check=None), static, certificate)
     wrong = "grant-check-value"
-    yield bent("with another value", "4.9", wrong, local, replace(random, value=value), static, certificate)
+    yield bent("with another value", "4.9", wrong, local, random._replace(value=value), static, certificate)
     yield bent(
         "with a check value of another slot",
         "4.9",
         wrong,
         local,
-        replace(random, check=static.check),
+        random._replace(check=static.check),
         static,
         certificate,
     )
-    yield bent("with a value of another version", "4.9", wrong, local, replace(random, version=2), static, certificate)
+    yield bent("with a value of another version", "4.9", wrong, local, random._replace(version=2), static, certificate)
     chain = Secret(encode([exchange.device_certificate(world.OTHER)]))
     check = make_check_value(exchange.CHECK_KEY, certificate.name, 1, chain)
-    foreign = replace(certificate, value=chain, check=check)
+    foreign = certificate._replace(value=chain, check=check)
     yield bent("with a certificate for another key", "4.9", "grant-certificate", local, random, static, foreign)
 
 
@@ -177,8 +177,8 @@ def _proofs() -> Iterator[Vector]:
     path = CLOSED.decode(golden.CLOSED, len(golden.CLOSED)).path
     smaller = exchange.make_head(golden.ENTRIES[:3])
     bends: dict[str, dict[str, object]] = {
-        "at another index": {"index": 2},
-        "beyond the tree": {"index": 5},
+        "at another index": {"leaf_index": 2},
+        "beyond the tree": {"leaf_index": 5},
         "with a path too short": {"path": path[:-1]},
         "with a path too long": {"path": (*path, merkle.EMPTY_ROOT)},
         "with a path upside down": {"path": path[::-1]},

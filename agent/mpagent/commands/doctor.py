@@ -12,7 +12,6 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """The exit code of the first failure, 0 when there is none."""
-    from dataclasses import asdict
 
     from mpagent.checkup import examine
     from mpagent.compose import read_device
@@ -26,5 +25,5 @@ def run(arguments: Namespace) -> int:
         if not arguments.json:
             put_line(f"{one.state:<5} {one.ability:<14} {one.text}")
     if arguments.json:
-        put_json([asdict(one) for one in findings])
+        put_json([one._asdict() for one in findings])
     return next((one.exit_code for one in findings if one.exit_code), 0)

@@ -6,11 +6,10 @@ let whoever breaks the better one choose the worse.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from mpagent.errors import ConfigWrong, HardwareAbsent
 from mpagent.hal import ports
@@ -22,8 +21,7 @@ _SIM_MODULE: Final = "mpsim.backend"
 Part = TypeVar("Part")
 
 
-@dataclass(frozen=True, slots=True)
-class BoardChoice:
+class BoardChoice(NamedTuple):
     """Which backends may do what, as anchors.toml says: names of each sort, the preferred one first."""
 
     attest: tuple[str, ...]

@@ -6,9 +6,9 @@ Every verb may raise HardwareBusy (nothing happened, ask again), HardwareLockout
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Protocol
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 from mpwire.secret import Secret
 
@@ -31,8 +31,7 @@ class Provenance(IntEnum):
     IMAGE = 4
 
 
-@dataclass(frozen=True, slots=True)
-class SocFacts:
+class SocFacts(NamedTuple):
     """What the chip says of itself. None means not knowable here, and is left out of the evidence."""
 
     family: str
@@ -43,7 +42,7 @@ class SocFacts:
     """Fuse and live state taken together: CLOSED only if the running boot is closed as well."""
     srk_hash: bytes | None
     """Hash of the SRK table as fused: SHA-256, 32 bytes; on 8QM and 8QXP SHA-512, 64 bytes."""
-    provenance: Mapping[str, Provenance] = field(default_factory=dict)
+    provenance: Mapping[str, Provenance] = MappingProxyType({})
     """For each of "uid", "life_cycle", "srk_hash" that is not None."""
 
 
@@ -54,8 +53,7 @@ class Soc(Protocol):
         """Read fuses and live state afresh on every call; never opens anything for writing."""
 
 
-@dataclass(frozen=True, slots=True)
-class AttesterMaterial:
+class AttesterMaterial(NamedTuple):
     """The public half of an attester; Hello carries all but `public_key` (docs/wire.md 4.1)."""
 
     kind: str
@@ -79,8 +77,7 @@ class AttesterMaterial:
     """optee only: SubjectPublicKeyInfo, DER (mpwire.optee.write_public)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attestation:
+class Attestation(NamedTuple):
     """One signature by the attester and what the chip returned beside it."""
 
     signature: bytes
@@ -134,8 +131,7 @@ class DeviceKey(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class KeyAttestation:
+class KeyAttestation(NamedTuple):
     """TPM2_Certify of one device key under the AK (docs/wire.md 4.3)."""
 
     public: bytes
@@ -200,8 +196,7 @@ class Shelf(Protocol):
         """Durable when it returns; never half-written. Raises StorageFull, StorageBroke."""
 
 
-@dataclass(frozen=True, slots=True)
-class Board:
+class Board(NamedTuple):
     """The abilities of one board, as `compose` put them together."""
 
     soc: Soc
@@ -211,5 +206,5 @@ class Board:
     activator: Activator | None = None
     key_prover: KeyProver | None = None
     counter: Counter | None = None
-    chosen: Mapping[str, str] = field(default_factory=dict)
+    chosen: Mapping[str, str] = MappingProxyType({})
     """The backend that is there for "soc", "attest", "seal" and "keys", by its name in anchors.toml."""

@@ -1,6 +1,8 @@
 """The Entity Attestation Token inside a Proof (docs/wire.md 4.3; RFC 9711)."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
 
 from mpwire import limits, registry
 from mpwire.keys import PublicKey
@@ -8,8 +10,7 @@ from mpwire.messages.plain import CLAIM, HASH, NAME, UEID
 from mpwire.shape import Field, Integer, ListOf, MapOf, Octets, OneOf, Row, TableOf, Text
 
 
-@dataclass(frozen=True, slots=True)
-class Confirmation:
+class Confirmation(NamedTuple):
     """RFC 8747 section 3.2: the key whose possession the inner signature shows."""
 
     key: bytes
@@ -18,8 +19,7 @@ class Confirmation:
 CONFIRMATION = MapOf("cnf", Confirmation, Field(1, "key", PublicKey(), "device sign key"))
 
 
-@dataclass(frozen=True, slots=True)
-class Claims:
+class Claims(NamedTuple):
     """What the board says of itself. What cannot be known is None and left out, never invented."""
 
     nonce: bytes
@@ -42,9 +42,9 @@ class Claims:
     swname: str | None = None
     swversion: tuple[str, ...] | None = None
     measurements: tuple[tuple[int, bytes], ...] | None = None
-    csr_hashes: dict[str, bytes] = field(default_factory=dict)
-    key_attestation_hashes: dict[str, bytes] = field(default_factory=dict)
-    provenance: dict[int, int] = field(default_factory=dict)
+    csr_hashes: Mapping[str, bytes] = MappingProxyType({})
+    key_attestation_hashes: Mapping[str, bytes] = MappingProxyType({})
+    provenance: Mapping[int, int] = MappingProxyType({})
     profile: str = registry.EAT_PROFILE
 
 

@@ -2,7 +2,9 @@
 
 import hashlib
 import hmac
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
 
 from mpwire import labels, limits, registry
 from mpwire.codec import encode
@@ -24,8 +26,7 @@ def SECRET(low: int, high: int) -> Converted:
     return Converted(Octets(low, high), Secret, Secret.reveal)
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """A value too large for the Grant: fetched by range, decrypted with a key of its own."""
 
     digest: bytes
@@ -44,8 +45,7 @@ CONTENT = MapOf(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class SlotGrant:
+class SlotGrant(NamedTuple):
     """One slot. A local slot has neither value nor content: the device makes it."""
 
     name: str
@@ -72,8 +72,7 @@ SLOT = MapOf(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(NamedTuple):
     """The production image that comes next."""
 
     digest: bytes
@@ -92,8 +91,7 @@ MANIFEST = MapOf(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
+class Contents(NamedTuple):
     """The plaintext of a Grant, seen by the device alone."""
 
     slots: tuple[SlotGrant, ...]
@@ -114,8 +112,7 @@ CONTENTS = MapOf(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """4. Signed payload: what it is for, and the ciphertext only the attested KEM key opens."""
 
     hello_hash: bytes
@@ -145,8 +142,7 @@ GRANT = MapOf(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class SlotReceipt:
+class SlotReceipt(NamedTuple):
     """One slot as it lies on the device."""
 
     name: str
@@ -165,8 +161,7 @@ SLOT_RECEIPT = MapOf(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """5. What the device holds, after reading it back and unsealing it."""
 
     phase: str
@@ -175,7 +170,7 @@ class Receipt:
     slots: tuple[SlotReceipt, ...]
     rollback: str
     closed_proof: str
-    images: dict[str, bytes] = field(default_factory=dict)
+    images: Mapping[str, bytes] = MappingProxyType({})
     life_cycle: int | None = None
     escrow: dict[str, tuple[bytes, bytes]] | None = None
     waiver: bytes | None = None

@@ -1,6 +1,6 @@
 """What the issuer signs beside Grants: its own key certificates, trust updates and tree heads (docs/wire.md 5)."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mpwire import registry
 from mpwire.keys import PublicKey
@@ -16,8 +16,7 @@ PCR_INDEX_MAX = 15
 Platform TPM Profile, section 4.6)."""
 
 
-@dataclass(frozen=True, slots=True)
-class IssuerCertificate:
+class IssuerCertificate(NamedTuple):
     """One key, one role, one realm, for at most 90 days."""
 
     role: str
@@ -45,8 +44,7 @@ ISSUER_CERTIFICATE = MapOf(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class TrustUpdate:
+class TrustUpdate(NamedTuple):
     """Signed by a root the device already has: a higher epoch, and roots to come."""
 
     realm: str
@@ -69,8 +67,7 @@ TRUST_UPDATE = MapOf(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """State of the ledger tree (RFC 6962 section 3.5, our encoding)."""
 
     size: int
@@ -90,8 +87,7 @@ HEAD = MapOf(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One leaf of the ledger tree, as devices see it."""
 
     kind: str
@@ -113,8 +109,7 @@ ENTRY = MapOf(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class PcrApproval:
+class PcrApproval(NamedTuple):
     """The OEM's word that software which measures so may open what boards of one product sealed."""
 
     realm: str

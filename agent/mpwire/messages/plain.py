@@ -1,7 +1,9 @@
 """Messages without an envelope: Hello, Challenge, Proof, Closed, Refusal (docs/wire.md 4.1 to 4.3, 4.6, 4.7)."""
 
 import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
 
 from mpwire import limits, registry
 from mpwire.codec import encode
@@ -24,8 +26,7 @@ def read_number(raw: bytes) -> int | None:
     return raw[2] if len(raw) >= 3 and raw[0] >> 5 == 5 and raw[1] == 0 else None
 
 
-@dataclass(frozen=True, slots=True)
-class Material:
+class Material(NamedTuple):
     """Hello's attester: its kind and what is public of it."""
 
     kind: str
@@ -54,8 +55,7 @@ MATERIAL = MapOf(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Hello:
+class Hello(NamedTuple):
     """1. A device asks for a challenge. Nothing protects it; the Proof carries its hash."""
 
     versions: tuple[int, ...]
@@ -81,8 +81,7 @@ HELLO = MapOf(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Credential:
+class Credential(NamedTuple):
     """TPM2_MakeCredential output, as TPM2_ActivateCredential takes it."""
 
     id_object: bytes
@@ -97,8 +96,7 @@ CREDENTIAL = MapOf(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Challenge:
+class Challenge(NamedTuple):
     """2. The issuer's nonce. Its MAC covers the whole message, so the issuer keeps nothing."""
 
     hello_hash: bytes
@@ -118,8 +116,7 @@ CHALLENGE = MapOf(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class WireKeyAttestation:
+class WireKeyAttestation(NamedTuple):
     """TPM2_Certify of one device key under the AK."""
 
     public: bytes
@@ -141,15 +138,14 @@ def hash_key_attestation(one: WireKeyAttestation) -> bytes:
     return hashlib.sha256(encode([one.public, one.attest, one.signature])).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
+class Proof(NamedTuple):
     """3. Evidence, with all that a stateless issuer needs to check it."""
 
     evidence: bytes
     hello: bytes
     challenge: bytes
-    csrs: dict[str, bytes] = field(default_factory=dict)
-    key_attestations: dict[str, WireKeyAttestation] = field(default_factory=dict)
+    csrs: Mapping[str, bytes] = MappingProxyType({})
+    key_attestations: Mapping[str, WireKeyAttestation] = MappingProxyType({})
     activation: bytes | None = None
 
 
@@ -166,12 +162,11 @@ PROOF = MapOf(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Closed:
+class Closed(NamedTuple):
     """6. The receipt stands in the ledger: where, and under which signed head."""
 
     receipt_digest: bytes
-    index: int
+    leaf_index: int
     path: tuple[bytes, ...]
     entry: bytes
     head: bytes
@@ -181,7 +176,7 @@ CLOSED = MapOf(
     "closed",
     Closed,
     Field(2, "receipt_digest", HASH, "SHA-256 of the Receipt"),
-    Field(3, "index", Integer(), "ledger index of the entry, from 0"),
+    Field(3, "leaf_index", Integer(), "ledger index of the entry, from 0"),
     Field(4, "path", ListOf(HASH, 64), "inclusion proof, leaf to root (RFC 6962 section 2.1.1)"),
     Field(5, "entry", Octets(1, 4_096), "the ledger entry whose leaf hash is proven"),
     Field(6, "head", Octets(1, 8_192), "signed head (wire.md 5.3)"),
@@ -189,8 +184,7 @@ CLOSED = MapOf(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """The issuer's no. Nothing protects it: it ends a run and latches nothing."""
 
     check: str

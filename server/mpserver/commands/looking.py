@@ -207,7 +207,7 @@ def inspect(options: argparse.Namespace) -> Shown:
 def _unit_row(
     ueid: bytes, product: str, job: str, state: str, attester: str, grade: str, closed: bytes | None
 ) -> dict[str, Any]:
-    index = CLOSED.decode(closed, CLOSED_MAX_BYTES).index if closed is not None else None
+    index = CLOSED.decode(closed, CLOSED_MAX_BYTES).leaf_index if closed is not None else None
     return {
         "ueid": ueid.hex(),
         "product": product,

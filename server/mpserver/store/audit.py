@@ -74,7 +74,7 @@ def _walk_entries(connection: Connection, roots: tuple[bytes, ...], realm: str) 
         _note(walk, index, _read_entry(index, body))
         walk.edge, made = walk.edge.append(leaf_hash(body))
         for node in made:
-            _check_node(connection, index, node.level, node.index, node.hash)
+            _check_node(connection, index, node.level, node.place, node.hash)
         if walk.edge.size in heads:
             root, signed = heads.pop(walk.edge.size)
             head = _read_head(signed, roots, realm, walk.edge.size)
@@ -153,13 +153,13 @@ def _check_closed(connection: Connection, ueid: bytes, raw: bytes, roots: tuple[
         closed: Closed = CLOSED.decode(raw, CLOSED_MAX_BYTES)
         said = HEAD.decode(read_signed(closed.head, TYP_HEAD).payload, CERTIFICATE_MAX_BYTES)
         head = _read_head(closed.head, roots, realm, said.size)
-        verify_inclusion(leaf_hash(closed.entry), closed.index, head.size, closed.path, head.root)
+        verify_inclusion(leaf_hash(closed.entry), closed.leaf_index, head.size, closed.path, head.root)
         entry = ENTRY.decode(closed.entry, ENTRY_MAX_BYTES)
     except MpError as error:
         raise StoreDamaged(f"the Closed of unit {ueid.hex()} does not hold: {error}") from error
-    row = connection.execute("SELECT body FROM entries WHERE idx = ?", (closed.index,)).fetchone()
+    row = connection.execute("SELECT body FROM entries WHERE idx = ?", (closed.leaf_index,)).fetchone()
     if row is None or row[0] != closed.entry or (entry.ueid, entry.digest) != (ueid, closed.receipt_digest):
-        raise StoreDamaged(f"ledger entry {closed.index} is not the receipt of unit {ueid.hex()}")
+        raise StoreDamaged(f"ledger entry {closed.leaf_index} is not the receipt of unit {ueid.hex()}")
     return closed
 
 

@@ -72,10 +72,10 @@ def grow(connection: Connection, edge: Frontier, entries: Sequence[bytes], autho
         made += new
     if not entries:
         return Growth(edge, b"", nodes)
-    nodes.update(((one.level, one.index), one.hash) for one in made)
+    nodes.update(((one.level, one.place), one.hash) for one in made)
     connection.executemany("INSERT INTO entries (idx, body) VALUES (?, ?)", list(enumerate(entries, first)))
     connection.executemany(
-        "INSERT INTO nodes (place, hash) VALUES (?, ?)", [(place_of(one.level, one.index), one.hash) for one in made]
+        "INSERT INTO nodes (place, hash) VALUES (?, ?)", [(place_of(one.level, one.place), one.hash) for one in made]
     )
     root = edge.root()
     head = sign_head(Head(edge.size, root, now, authority.realm), authority)

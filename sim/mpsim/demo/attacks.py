@@ -4,7 +4,7 @@ A reason is the check's name as docs/wire.md has it, or the agent's own words wh
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -123,7 +123,7 @@ def replayed_proof(recording: Recording, oem: Oem) -> str:
     expect("replayed-proof: a new challenge", registry.CHALLENGE, message_of(challenge), recording.log)
     CHALLENGE.decode(challenge, limits.CHALLENGE_MAX_BYTES)
     proof = PROOF.decode(recording.proof, limits.PROOF_MAX_BYTES)
-    answer = oem.ask(PROOF.encode(replace(proof, challenge=challenge)))[1]
+    answer = oem.ask(PROOF.encode(proof._replace(challenge=challenge)))[1]
     expect("replayed-proof: the answer", registry.REFUSAL, message_of(answer), recording.log)
     check = REFUSAL.decode(answer, limits.REFUSAL_MAX_BYTES).check
     expect("replayed-proof: around a new challenge", "nonce", check, recording.log)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -22,7 +22,7 @@ class TpmRig:
     shelf: MemoryShelf
 
     def open(self, shelf: MemoryShelf | None = None) -> AbstractContextManager[ports.Board]:
-        choice = replace(self.choice, tpm_tcti=self.tpm.tcti)
+        choice = self.choice._replace(tpm_tcti=self.tpm.tcti)
         return open_board(choice, Path("/"), self.shelf if shelf is None else shelf)
 
     def power_cycle(self) -> None:

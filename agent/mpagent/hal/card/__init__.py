@@ -1,7 +1,7 @@
 """The backend `card`: a PIV card (SP 800-73-4) as attester and keyring, over PC/SC (pyscard, imported late)."""
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from mpagent.hal.card.attest import CardAttester
 from mpagent.hal.card.keys import CardKeyring
@@ -13,8 +13,7 @@ from mpagent.hal.ports import Keyring, Shelf
 __all__ = ["CardChoice", "CardParts", "open_card", "open_parts"]
 
 
-@dataclass(frozen=True, slots=True)
-class CardChoice:
+class CardChoice(NamedTuple):
     """Which card, and where its PIN lies."""
 
     pin_file: Path
@@ -25,8 +24,7 @@ class CardChoice:
     """PEM: who issued the certificate of 9A, and who issued that, without the root the server pins."""
 
 
-@dataclass(frozen=True, slots=True)
-class CardParts:
+class CardParts(NamedTuple):
     """What one card offers. Nothing stays open between two uses of the card, so there is nothing to close."""
 
     token: Token

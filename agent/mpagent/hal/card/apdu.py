@@ -1,8 +1,7 @@
 """Commands to a card (ISO/IEC 7816-4): chaining, GET RESPONSE, a corrected Le, and nothing longer than we asked for."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from mpagent.errors import HardwareGone
 
@@ -20,8 +19,7 @@ _MORE_FOLLOWS: Final = 0x61
 _WRONG_LE: Final = 0x6C
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """One command of class 00, of any length."""
 
     instruction: int
@@ -32,8 +30,7 @@ class Command:
     """Whether an answer beside the status word is asked for (Le = 00)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """All that the card said to one command."""
 
     body: bytes

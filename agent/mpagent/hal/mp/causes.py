@@ -5,14 +5,12 @@ core/drivers/crypto/caam/mp/caam_mp.c and hal/common/hal_ctrl.c (what a call giv
 was ever run.
 """
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from mpagent.errors import HardwareAbsent, HardwareGone
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """What is known of the SoC when a failure has to be explained; None is not known."""
 
     family: str | None = None
@@ -26,8 +24,7 @@ class Part:
 UNKNOWN_PART: Final = Part()
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(NamedTuple):
     """One reason why MP does not work here."""
 
     name: str

@@ -5,9 +5,8 @@ imx-optee-test ta/mp_sign, whose public-key command gives a text beside the key.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from mpagent.errors import HardwareBusy, HardwareGone
@@ -43,8 +42,7 @@ _INVOKE: Final = {
 _BUSY: Final = (faults.BUSY, faults.OUT_OF_MEMORY)
 
 
-@dataclass(frozen=True, slots=True)
-class Door:
+class Door(NamedTuple):
     """A session's worth of settings; every call opens a session of its own and leaves nothing behind."""
 
     node: Path

@@ -1,10 +1,9 @@
 """What `doctor` wants to know of MP: does it work, if not why, and who else on this image may use the key."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from mpagent.hal.mp import causes
@@ -29,8 +28,7 @@ class TaState(StrEnum):
     """There, and does not open: a wrong signature, or of another OP-TEE."""
 
 
-@dataclass(frozen=True, slots=True)
-class Examination:
+class Examination(NamedTuple):
     """The findings; `cause` is None when MP works."""
 
     cause: Cause | None

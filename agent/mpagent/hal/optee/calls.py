@@ -20,9 +20,8 @@ import select
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 from uuid import UUID
 
 from mpagent.errors import HardwareAbsent
@@ -43,8 +42,7 @@ _ENDINGS: Final = (signal.SIGINT, signal.SIGTERM)
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """One INVOKE."""
 
     func: int

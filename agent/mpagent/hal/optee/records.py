@@ -5,8 +5,7 @@ All fields have a fixed width and the CPU's byte order, so the numbers are the s
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 from uuid import UUID
 
 from mpwire.errors import Malformed
@@ -40,48 +39,45 @@ _ALIGN: Final = 64
 _NONE, _VALUE_IN, _VALUE_OUT, _VALUE_INOUT, _MEMORY_IN, _MEMORY_OUT, _MEMORY_INOUT = 0, 1, 2, 3, 5, 6, 7
 
 
-@dataclass(frozen=True, slots=True)
 class NoParam:
     """TEE_IOCTL_PARAM_ATTR_TYPE_NONE."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
-class ValueIn:
+
+class ValueIn(NamedTuple):
     """Two 32-bit numbers to the TEE."""
 
     a: int
     b: int = 0
 
 
-@dataclass(frozen=True, slots=True)
 class ValueOut:
     """Two 32-bit numbers from the TEE."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
-class ValueInOut:
+
+class ValueInOut(NamedTuple):
     """Two 32-bit numbers each way."""
 
     a: int
     b: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryIn:
+class MemoryIn(NamedTuple):
     """Bytes to the TEE."""
 
     content: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryOut:
+class MemoryOut(NamedTuple):
     """Room for this many bytes from the TEE."""
 
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryInOut:
+class MemoryInOut(NamedTuple):
     """Bytes to the TEE in a buffer that it overwrites; what comes back has at most as many."""
 
     content: bytes
@@ -92,8 +88,7 @@ Answer = None | tuple[int, int] | bytes
 """What came back in a parameter: nothing, two numbers, or as many bytes as the TEE says it wrote."""
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """`ret` and `ret_origin` of a record, the session it opened, and each parameter's two numbers as they came back.
 
     Of a memory parameter the second number is the size: what was written, or what a short buffer should have had.
@@ -105,8 +100,7 @@ class Result:
     numbers: tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(NamedTuple):
     """One parameter laid out: its 32 bytes of the record and its bytes of the shared area."""
 
     record: bytes

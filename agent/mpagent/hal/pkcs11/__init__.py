@@ -1,9 +1,8 @@
 """The backend `pkcs11`: OP-TEE's PKCS#11 TA or any other token as sealer and keyring (python-pkcs11, imported late)."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from mpagent.hal.pkcs11.keys import NEEDS, Pkcs11Keyring
 from mpagent.hal.pkcs11.seal import Pkcs11Sealer, explain_lack, open_sealer
@@ -13,8 +12,7 @@ from mpagent.hal.ports import Shelf
 __all__ = ["Pkcs11Parts", "open_pkcs11"]
 
 
-@dataclass(frozen=True, slots=True)
-class Pkcs11Parts:
+class Pkcs11Parts(NamedTuple):
     """What one open token offers; all parts share its session, and after close() none may be used.
 
     Asking for a part the token has no mechanisms for raises HardwareAbsent, or HardwareGone if it once had.

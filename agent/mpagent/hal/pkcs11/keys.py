@@ -10,8 +10,7 @@ pair without a record; the next start finds it by its label and makes no second 
 
 import hashlib
 import os
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from mpagent.errors import HardwareGone, NotMine, Tampered
 from mpagent.hal.pkcs11 import objects
@@ -30,8 +29,7 @@ _POINT_HEAD: Final = b"\x04\x41"
 _MAGIC: Final = b"MPK1"
 
 
-@dataclass(frozen=True, slots=True)
-class KeyRecord:
+class KeyRecord(NamedTuple):
     """What the Shelf keeps of one key."""
 
     root_id: bytes

@@ -6,8 +6,7 @@ the same on many tokens.
 """
 
 import os
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from mpagent.errors import Tampered
 from mpagent.hal.pkcs11.token import Token
@@ -24,8 +23,7 @@ _BORN_HERE: Final = {"LOCAL": True, "ALWAYS_SENSITIVE": True, "NEVER_EXTRACTABLE
 """The same for its whole life, where the token tells: a key that came from outside was known outside."""
 
 
-@dataclass(frozen=True, slots=True)
-class Root:
+class Root(NamedTuple):
     """The wrapping key of this token."""
 
     key: Any

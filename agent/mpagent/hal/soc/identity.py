@@ -1,9 +1,8 @@
 """/sys/devices/soc0: which part this is, by the kernel's word."""
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from mpagent.errors import HardwareAbsent, HardwareGone
 from mpagent.hal.soc.parts import LAYOUTS, Layout, find_layout
@@ -15,8 +14,7 @@ _ATTRIBUTE_MAX_BYTES: Final = 256
 """More than any board's model name; one page at the most."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """A part we know."""
 
     layout: Layout

@@ -1,10 +1,9 @@
 """ports.Soc of an i.MX: every fact from each source that has it, and no fact the sources disagree about."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from mpagent.errors import HardwareAbsent, HardwareGone
 from mpagent.hal.ports import LifeCycle, Provenance, SocFacts
@@ -18,8 +17,7 @@ Value = TypeVar("Value")
 _SERIAL_NAME: Final = "soc0/serial_number"
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """Facts for the evidence, and what a person should know about the ones that are absent."""
 
     identity: Identity
@@ -47,8 +45,7 @@ class ImxSoc:
         return _Reading(self._root, self._identity, self._ocotp, self._witness).report()
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
+class _Answer(NamedTuple):
     source: str
     provenance: Provenance
     value: bytes

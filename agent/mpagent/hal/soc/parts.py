@@ -1,21 +1,18 @@
 """Where each i.MX part keeps what it says of itself (docs/hardware.md, "Names, fuses and life cycle per part")."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """Bytes of the fuse file."""
 
     offset: int
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """One part."""
 
     family: str

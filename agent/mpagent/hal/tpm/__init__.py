@@ -1,8 +1,7 @@
 """The backend `tpm`: a TPM 2.0 as attester, keyring and sealer, over the TSS's ESAPI (tpm2-pytss, imported late)."""
 
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from mpagent.hal.ports import Shelf
 from mpagent.hal.tpm.attest import TpmActivator, TpmAttester, TpmKeyProver
@@ -15,8 +14,7 @@ from mpagent.hal.tpm.seal import TpmSealer
 __all__ = ["PcrBinding", "TpmParts", "open_tpm"]
 
 
-@dataclass(frozen=True, slots=True)
-class TpmParts:
+class TpmParts(NamedTuple):
     """What one open TPM offers. All parts share it; after close() none may be used."""
 
     chip: Chip

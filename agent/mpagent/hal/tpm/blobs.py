@@ -7,8 +7,7 @@ answers TPM_RC_INTEGRITY to both.
 """
 
 import struct
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from mpwire.ueid import TPM_NAME_BYTES
 
@@ -17,8 +16,7 @@ PART_MAX_BYTES: Final = 512
 """Bound of each area; a wrapped P-256 key takes 126 bytes, a sealed key 158."""
 
 
-@dataclass(frozen=True, slots=True)
-class WrappedObject:
+class WrappedObject(NamedTuple):
     """Only the TPM whose SRK has this Name can load it."""
 
     parent_name: bytes

@@ -6,8 +6,7 @@ from what the maker wrote, which only the platform hierarchy can change, so it i
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from mpagent.errors import HardwareGone
 from mpagent.hal.tpm import faults, templates
@@ -33,8 +32,7 @@ class _Absent(MpError):
     """No certificate at the index; never leaves this module."""
 
 
-@dataclass(frozen=True, slots=True)
-class Endorsement:
+class Endorsement(NamedTuple):
     """Which EK this TPM shows."""
 
     template: Template

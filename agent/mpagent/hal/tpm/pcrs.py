@@ -6,10 +6,9 @@ one sealed as soon as an approval for it lies beside it, and one without an appr
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from mpagent.errors import ConfigWrong, HardwareBusy, HardwareGone, PcrsMoved
 from mpagent.hal.tpm import faults
@@ -24,8 +23,7 @@ _PAGE_PCRS: Final = 8
 """Most digests of one TPM2_PCR_Read (TPML_DIGEST; TPM 2.0 Library, Part 2, section 10.9.4)."""
 
 
-@dataclass(frozen=True, slots=True)
-class PcrBinding:
+class PcrBinding(NamedTuple):
     """What the image says of PCRs. Only whoever builds the image says it; there is no binding to bare values."""
 
     authority: bytes

@@ -5,8 +5,7 @@ a few power cuts a TPM without an orderly shutdown would otherwise lock it, and 
 """
 
 import struct
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from mpwire.tpm2 import ALG_ECDSA, ALG_NULL, ALG_SHA256, BORN_HERE, RSA_BYTES, Attributes, Public, write_public
 
@@ -19,8 +18,7 @@ _PART_BYTES: Final = 34
 """A length and its 32 bytes: `unique` is two of them for a point, one for a digest."""
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(NamedTuple):
     """A public area up to its last field, `unique`, which the TPM fills."""
 
     stem: bytes
