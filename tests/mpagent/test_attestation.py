@@ -161,9 +161,21 @@ def test_a_busy_op_tee_is_asked_again(tee: EmulatedTee, program: TeeProgram, cal
 def test_an_open_that_is_refused_for_another_reason_is_broken_and_not_absent(
     tee: EmulatedTee, program: TeeProgram
 ) -> None:
-    tee.break_next("ACCESS_DENIED", call="open")
-    failed = refuse(program, "open_attestation", DEADLINE_S)
-    assert (failed.kind, failed.is_absent) == ("TeeFailed", False)
+    begin(program)
+    program.describe()
+    tee.break_next("ACCESS_DENIED", call="open", times=2)
+    for verb, argument in (("open_attestation", DEADLINE_S), ("attest", MESSAGE)):
+        failed = refuse(program, verb, argument)
+        assert (failed.kind, failed.is_absent) == ("TeeFailed", False)
+
+
+@pytest.mark.parametrize("size", [0, 4097])
+def test_a_message_out_of_bounds_is_refused_before_op_tee_is_asked(
+    tee: EmulatedTee, program: TeeProgram, size: int
+) -> None:
+    begin(program)
+    assert refuse(program, "attest", bytes(size)).kind == "Malformed"
+    assert tee.server.answered("invoke") == []
 
 
 @pytest.mark.parametrize("bits", [2048, 4096])

@@ -53,10 +53,7 @@ class MpDriver:
             return bytes(2 * self._scalar_bytes)
         if self._scenario.curve == "P-521":
             return self._sign_p521(message)
-        try:
-            return self._chip.mp_sign(message)[0]
-        except silicon.Refusal as refusal:
-            raise TeeRefusal(refusal.result) from refusal
+        return self._chip.mp_sign(message)[0]
 
     def export_mpmr(self) -> bytes:
         """The register as the engine hashes it."""

@@ -13,6 +13,7 @@ It proves a known key, not what Linux runs: the hash is OP-TEE's alone.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -91,9 +92,9 @@ class OpteeAttester:
         """Its SubjectPublicKeyInfo, DER."""
         params = (MemoryOut(EXPONENT_MAX_BYTES), MemoryOut(MODULUS_MAX_BYTES), ValueOut())
         exponent, modulus, algorithm = self._invoke(Command(GET_PUBKEY, params), self._choose_deadline())
-        if not isinstance(exponent, bytes) or not isinstance(modulus, bytes):
-            raise HardwareGone(f"the {_NAME} gave no key")
-        if not isinstance(algorithm, tuple) or algorithm[0] != RSASSA_PSS_SHA256:
+        # The client answers each parameter by its kind.
+        assert isinstance(exponent, bytes) and isinstance(modulus, bytes) and isinstance(algorithm, tuple)
+        if algorithm[0] != RSASSA_PSS_SHA256:
             raise HardwareGone(f"the {_NAME} signs by another algorithm than RSASSA-PSS with SHA-256")
         try:
             return optee.write_public(modulus, exponent)
@@ -110,11 +111,10 @@ class OpteeAttester:
         Storage in an RPMB that the kernel serves itself works without one, so its absence alone refuses nothing.
         """
         try:
-            ask(self._node, _NOWHERE, (), self._deadline_s)
+            with suppress(TeeFailed):  # the usual: somebody looked, and it is nowhere
+                ask(self._node, _NOWHERE, (), self._deadline_s)
         except NobodyAnswered:
             return self._deadline_s
-        except TeeFailed:
-            return max(self._deadline_s, KEY_MAKING_MAX_S)  # the usual: somebody looked, and it is nowhere
         return max(self._deadline_s, KEY_MAKING_MAX_S)
 
     def _invoke(self, command: Command, deadline_s: float) -> tuple[Answer, ...]:
@@ -122,6 +122,8 @@ class OpteeAttester:
         try:
             return _ask(self._node, [command], deadline_s)[0]
         except TeeFailed as failed:
+            if failed.at_open:
+                raise
             raise HardwareGone(
                 f"the {_NAME} cannot use its key", detail=str(failed), advice=_STORAGE_ADVICE
             ) from failed
@@ -146,7 +148,8 @@ def _ask(node: Path, commands: Sequence[Command], deadline_s: float) -> tuple[tu
 def _split(output: Answer) -> tuple[bytes, bytes]:
     """Measurement and signature."""
     whole = optee.MEASUREMENT_BYTES + optee.SIGNATURE_BYTES
-    if not isinstance(output, bytes) or len(output) != whole:
+    assert isinstance(output, bytes)  # the client answers each parameter by its kind
+    if len(output) != whole:
         raise HardwareGone(f"the {_NAME} gave a measurement and signature that have not {whole} bytes together")
     return output[: optee.MEASUREMENT_BYTES], output[optee.MEASUREMENT_BYTES :]
 
