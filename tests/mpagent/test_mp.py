@@ -15,7 +15,8 @@ from mpagent.hal.mp.door import PROBE_MESSAGE, PTA, widen
 from mpagent.hal.mp.examination import XTEST_MP_SIGN, judge_signature
 from mpsim import fuses, silicon
 from mpsim.optee.bench import EmulatedTee
-from mpwire import mp, p256, registry
+from mpwire import codec, mp, p256, registry
+from mpwire.errors import Malformed
 from tests.mpagent.tee_program import Failed, TeeProgram
 from tests.mpsim.tee_bench import tee_of_board
 
@@ -92,7 +93,7 @@ def test_message_out_of_bounds_never_reaches_the_chip(start: Start, size: int) -
 
 
 def test_short_buffer_costs_one_second_call_and_no_third(start: Start) -> None:
-    """A message is never signed without end for a TEE that cannot make up its mind."""
+    """T-343 A message is never signed without end for a TEE that cannot make up its mind."""
     tee, program = start()
     program.open()
     tee.break_next("SHORT_BUFFER", times=1)
@@ -103,7 +104,7 @@ def test_short_buffer_costs_one_second_call_and_no_third(start: Start) -> None:
 
 
 def test_room_is_made_for_what_a_curve_may_need_and_no_more() -> None:
-    """A size from the TEE decides what memory we take."""
+    """T-343 A size from the TEE decides what memory we take."""
     assert widen([132, 32], [64, 48, 0]) == [132, 48]
     assert widen([132, 32], [1024, 32]) == [1024, 32]
     with pytest.raises(MpBroken, match=causes.WANTS_MORE_ROOM.text):
@@ -149,7 +150,7 @@ def test_missing_pta_is_no_mp_and_says_why(start: Start, part: Part, cause: Caus
 
 
 def test_access_control_names_the_build_flag_and_is_no_absence(start: Start) -> None:
-    """The next attester would hide that this image was built wrong."""
+    """T-344 The next attester would hide that this image was built wrong."""
     _, program = start(access_control=True)
     failed = refuse(program.open, causes.ACCESS_CONTROLLED)
     assert "CFG_NXP_CAAM_MP_NO_ACCESS_CTRL" in failed.advice and "TRUSTED_APP" in failed.detail
@@ -167,14 +168,14 @@ def test_relay_that_is_not_installed_is_named(start: Start) -> None:
 
 
 def test_relay_that_does_not_open_stops_there(start: Start) -> None:
-    """A TA that is there and broken is no reason to try the next."""
+    """T-344 A TA that is there and broken is no reason to try the next."""
     tee, program = start(access_control=True, applications={str(RELAY): "mp_sign", str(OTHER_RELAY): "mp_sign"})
     tee.break_next("SECURITY", call="open", uuid=str(RELAY))
     refuse(lambda: program.open((RELAY, OTHER_RELAY)), causes.RELAY_REFUSES)
 
 
 def test_pta_that_waits_for_tee_supplicant_is_missing(start: Start) -> None:
-    """Only what is not built in makes OP-TEE ask for it; the wait ends at our deadline and leaves no process."""
+    """T-340 Only what is not built in makes OP-TEE ask for it; the wait ends at our deadline and leaves no process."""
     _, program = start(built_in=(), supplicant=False)
     began = program.time("children").answer
     failed = refuse(lambda: program.open(deadline_s=SOON_S), causes.PTA_MISSING)
@@ -346,7 +347,7 @@ def test_relay_with_another_interface_is_named(start: Start) -> None:
 
 @pytest.mark.parametrize("how", ["sizes", "bytes"])
 def test_success_with_nothing_in_it_is_never_sent(start: Start, how: str) -> None:
-    """A boot loader locked its own MPMR, so OP-TEE's driver has no curve and says success."""
+    """T-342 A boot loader locked its own MPMR, so OP-TEE's driver has no curve and says success."""
     _, program = start(mpmr_locked=how)
     program.open()
     refuse(program.describe, causes.MPMR_LOCKED)
@@ -354,19 +355,21 @@ def test_success_with_nothing_in_it_is_never_sent(start: Start, how: str) -> Non
 
 
 def test_zero_key_is_never_sent(start: Start) -> None:
-    """What a user got from a SECO part."""
+    """T-342 What a user got from a SECO part."""
     _, program = start(key="zero")
     program.open()
     refuse(program.describe, causes.MPMR_LOCKED)
 
 
 def test_key_off_the_curve_is_never_sent(start: Start) -> None:
+    """T-342 Fuses or CAAM are broken, and the driver does not look."""
     _, program = start(key="off-curve")
     program.open()
     refuse(program.describe, causes.KEY_OFF_CURVE)
 
 
 def test_p521_part_is_refused_as_unverified(start: Start) -> None:
+    """T-342 No vector of a real part exists to check it against."""
     _, program = start(curve="P-521")
     program.open()
     assert "profile-unverified" in str(refuse(program.describe, causes.CURVE_P521))
@@ -375,6 +378,7 @@ def test_p521_part_is_refused_as_unverified(start: Start) -> None:
 
 @pytest.mark.parametrize("size", [1, 63, 65, 96, 131])
 def test_size_of_no_curve_is_not_trusted(start: Start, size: int) -> None:
+    """T-342 A key cut short would be another board's to a careless reader."""
     _, program = start(sizes={"key": size, "signature": size})
     program.open()
     refuse(program.describe, causes.SIZE_UNKNOWN)
@@ -382,7 +386,7 @@ def test_size_of_no_curve_is_not_trusted(start: Start, size: int) -> None:
 
 
 def test_size_beyond_the_buffer_reads_nothing_beyond_it(start: Start) -> None:
-    """What lies behind is memory of another parameter, or none."""
+    """T-343 What lies behind is memory of another parameter, or none."""
     _, program = start(sizes={"key": 133, "signature": 8000, "mpmr": 33})
     program.open()
     refuse(program.describe, causes.UNEXPECTED)
@@ -419,6 +423,7 @@ def test_full_buffer_that_is_mostly_zeros_is_no_p521_key(start: Start) -> None:
     ],
 )
 def test_node_that_does_not_open_says_which_way(start: Start, number: str, kind: str, is_absent: bool) -> None:
+    """T-344 Sent to look for a driver, its user would never look at a group; and only no node means no part."""
     _, program = start(open_errno=number)
     with pytest.raises(Failed) as failed:
         program.open()
@@ -444,7 +449,7 @@ def test_working_board_is_examined_whole(start: Start) -> None:
 
 
 def test_xtest_ta_on_the_image_is_found_even_where_the_pta_is_closed(start: Start) -> None:
-    """Anyone who may open the node signs with it, whatever the access control of the pseudo-TA says."""
+    """T-345 Anyone who may open the node signs with it, whatever the access control of the pseudo-TA says."""
     _, program = start(access_control=True, applications={str(XTEST_MP_SIGN): "mp_sign"})
     found = program.examine()
     assert found.xtest_ta == "answers" and found.key_readable and found.public_key is None
@@ -456,6 +461,22 @@ def test_key_behind_access_control_is_not_readable(start: Start) -> None:
     _, program = start(access_control=True)
     assert program.examine().key_readable is False
     assert program.call("is_key_readable") is False
+
+
+@pytest.mark.parametrize("scenario", [{"abi": "old"}, {"curve": "P-521"}, {"sizes": {"key": 96}}])
+def test_key_that_we_refuse_is_readable_all_the_same(start: Start, scenario: dict[str, Any]) -> None:
+    """T-345 A production image fails for it: what is useless to us is not to a thief."""
+    _, program = start(**scenario)
+    assert program.examine().key_readable and program.call("is_key_readable") is True
+
+
+def test_chip_that_hides_its_key_and_signs_gives_it_away(start: Start) -> None:
+    """T-345 An ECDSA signature gives the public key to whoever computes."""
+    tee, program = start()
+    tee.break_next("NOT_SUPPORTED", command=1, times=None)
+    found = program.examine()
+    assert found.cause is not None and found.cause.name == causes.KEY_HIDDEN.name
+    assert found.public_key is None and found.key_readable
 
 
 def test_xtest_ta_cannot_be_ruled_out_without_tee_supplicant(start: Start) -> None:
@@ -481,6 +502,13 @@ def test_signature_that_does_not_hold_is_found_by_the_examination() -> None:
     assert judge_signature(key.public_key(), mp.MPMR_ZERO, signature) is causes.SIGNATURE_FALSE
     changed = key.sign_digest(mp.digest(b"relay:" + PROBE_MESSAGE, mp.MPMR_OPTEE))
     assert judge_signature(key.public_key(), mp.MPMR_OPTEE, changed) is causes.SIGNATURE_FALSE
+
+
+def test_examined_message_is_no_statement() -> None:
+    """T-346 A Sig_structure is an array of CBOR; this begins like a text, and no reader takes it."""
+    assert PROBE_MESSAGE[0] >> 5 == 3
+    with pytest.raises(Malformed):
+        codec.decode(PROBE_MESSAGE)
 
 
 # The table.

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import threading
 import time
@@ -12,7 +13,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from mpagent.errors import HardwareAbsent, HardwareGone
+from mpagent.errors import HardwareAbsent, HardwareBusy, HardwareGone
 from mpagent.hal.optee import calls, faults
 from mpagent.hal.optee.calls import Mark
 
@@ -72,7 +73,7 @@ def test_fault_of_a_child_is_the_same_here(fault: faults.Fault) -> None:
 
 @pytest.mark.parametrize("opened", [False, True])
 def test_call_that_never_ends_is_given_up_at_its_deadline(opened: bool) -> None:
-    """tee-supplicant does not run: the opening waits in the kernel without a bound."""
+    """T-340 tee-supplicant does not run: the opening waits in the kernel without a bound."""
 
     def wait(mark: Mark) -> None:
         if opened:
@@ -97,11 +98,11 @@ def test_call_that_ignores_signals_is_killed_all_the_same() -> None:
 
 
 def test_child_that_cannot_be_killed_is_named_and_not_waited_for(tmp_path: Path) -> None:
-    """A kernel before 2025 and a tee-supplicant that holds the request: a debugger that holds the exit plays them."""
+    """T-341 A tee-supplicant keeps the request, and the kernel lets nothing end that: a debugger plays them."""
     note = tmp_path / "pid"
     debugger = os.fork()
     if debugger == 0:
-        _hold_exit(note)
+        _hold_exit(note, 60)
 
     def wait(_mark: Mark) -> None:
         note.with_suffix(".new").write_text(str(os.getpid()), encoding="ascii")
@@ -120,21 +121,40 @@ def test_child_that_cannot_be_killed_is_named_and_not_waited_for(tmp_path: Path)
         os.waitpid(int(note.read_text(encoding="ascii")), 0)
 
 
-def _hold_exit(note: Path) -> NoReturn:
-    """Attach to the process named there, and let it not exit (ptrace(2), PTRACE_O_TRACEEXIT)."""
+def test_call_that_comes_back_late_is_busy_and_not_waiting_for_a_supplicant(tmp_path: Path) -> None:
+    """T-344 A slow OP-TEE would pass for one without the pseudo-TA, and the board for one without MP."""
+    note = tmp_path / "pid"
+    debugger = os.fork()
+    if debugger == 0:
+        _hold_exit(note, 2.0)
+
+    def wait(_mark: Mark) -> None:
+        note.with_suffix(".new").write_text(str(os.getpid()), encoding="ascii")
+        note.with_suffix(".new").rename(note)
+        time.sleep(60)
+
+    try:
+        with pytest.raises(HardwareBusy, match="did not come back within 1000 ms"):
+            run(wait, 1.0)
+    finally:
+        os.waitpid(debugger, 0)
+
+
+def _hold_exit(note: Path, length_s: float) -> NoReturn:
+    """Attach to the process named there, and let it not exit for so long (ptrace(2), PTRACE_O_TRACEEXIT)."""
     seize, trace_exit = 0x4206, 0x40
     try:
         while not note.exists():
             time.sleep(0.01)
         libc = ctypes.CDLL(None)
         assert libc.ptrace(seize, int(note.read_text(encoding="ascii")), None, ctypes.c_void_p(trace_exit)) == 0
-        time.sleep(60)
+        time.sleep(length_s)
     finally:
         os._exit(1)
 
 
 def test_ctrl_c_ends_the_wait_at_once_and_takes_the_child_along() -> None:
-    """The terminal sends SIGINT to parent and child; the child leaves it to the parent."""
+    """T-340 The terminal sends SIGINT to parent and child; the child leaves it to the parent."""
     timer = threading.Timer(SOON_S, lambda: os.kill(os.getpid(), signal.SIGINT))
     began = time.monotonic()
     timer.start()
@@ -165,8 +185,26 @@ def test_half_an_answer_is_none() -> None:
         run(lambda mark: (mark(), os.kill(os.getpid(), signal.SIGKILL)))
 
 
+def test_machine_without_room_for_a_process_is_busy() -> None:
+    """Asked by a process that may make none, which root always may."""
+    tester = os.fork()
+    if tester == 0:
+        status = 1
+        try:
+            resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+            os.setresuid(65534, 65534, 65534)
+            before = os.listdir("/dev/fd")
+            with pytest.raises(HardwareBusy, match="no more processes"):
+                run(lambda mark: "made")
+            assert os.listdir("/dev/fd") == before
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(tester, 0)[1] == 0
+
+
 def test_child_holds_nothing_of_its_parent(tmp_path: Path) -> None:
-    """A child that hangs for good would keep the lock of the state folder and the other end of our pipes."""
+    """T-340 A child that hangs for good would keep the lock of the state folder and the other end of our pipes."""
     held = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
     os.set_inheritable(held, True)
     try:
@@ -186,7 +224,7 @@ def list_open() -> list[str]:
 
 
 def test_child_dies_with_its_parent(tmp_path: Path) -> None:
-    """Killed in the middle of a probe, the agent leaves nothing that waits for a supplicant of tomorrow."""
+    """T-340 Killed in the middle of a probe, the agent leaves nothing that waits for a supplicant of tomorrow."""
     note = tmp_path / "pid"
 
     def wait(_mark: Mark) -> None:

@@ -16,6 +16,9 @@ from mpwire.errors import Unauthentic
 XTEST_MP_SIGN: Final = UUID("8aaaf200-2450-11e4-abe2-0002a5d5c51c")
 """NXP's test TA. It signs whatever Linux wants, so it has no place on a production image."""
 
+_GIVEN: Final = (causes.KEY_HIDDEN, causes.OLD_ABI, causes.CURVE_P521, causes.SIZE_UNKNOWN, causes.KEY_OFF_CURVE)
+"""Failures of ours with which somebody else has the key all the same; of KEY_HIDDEN by recovery from a signature."""
+
 
 class TaState(StrEnum):
     """Whether a TA answers."""
@@ -41,7 +44,7 @@ class Examination(NamedTuple):
     """As the chip hashed it, if it signs."""
     xtest_ta: TaState
     key_readable: bool
-    """Whether Linux can read the MP public key on this image in any way we know."""
+    """Whether Linux can come by the MP public key on this image in any way we know, a signature included."""
 
 
 def examine(node: Path, relay_tas: Sequence[UUID], deadline_s: float, part: Part) -> Examination:
@@ -51,7 +54,7 @@ def examine(node: Path, relay_tas: Sequence[UUID], deadline_s: float, part: Part
     """
     xtest, key_by_xtest = find_xtest_ta(node, deadline_s), False
     if xtest is TaState.ANSWERS and XTEST_MP_SIGN not in relay_tas:
-        key_by_xtest = _read_key(Door(node, XTEST_MP_SIGN, part, deadline_s)) is not None
+        key_by_xtest = _gives_key(Door(node, XTEST_MP_SIGN, part, deadline_s))
     try:
         door = find_door(node, relay_tas, deadline_s, part)
     except (MpAbsent, MpBroken) as shut:
@@ -68,7 +71,8 @@ def _try(door: Door, xtest: TaState, key_by_xtest: bool) -> Examination:
         cause = judge_signature(point, mpmr, signature)
     except (MpAbsent, MpBroken) as failed:
         cause, detail = failed.cause, failed.detail
-    return Examination(cause, detail, door.uuid, point, mpmr, xtest, key_by_xtest or point is not None)
+    readable = key_by_xtest or point is not None or cause in _GIVEN
+    return Examination(cause, detail, door.uuid, point, mpmr, xtest, readable)
 
 
 def judge_signature(point: bytes, mpmr: bytes, signature: bytes) -> Cause | None:
@@ -92,16 +96,17 @@ def find_xtest_ta(node: Path, deadline_s: float) -> TaState:
 
 
 def is_key_readable(node: Path, relay_tas: Sequence[UUID], deadline_s: float) -> bool:
-    """Whether the MP public key can be read on this image: through the pseudo-TA, a relay TA, or xtest's TA.
+    """Whether Linux can come by the MP public key: through the pseudo-TA, a relay TA, or xtest's TA.
 
     Raises NoNode, NoPermission, OtherTee, KernelRefused, HardwareBusy, Hanging.
     """
     uuids = dict.fromkeys((PTA, *relay_tas, XTEST_MP_SIGN))
-    return any(_read_key(Door(node, uuid, causes.UNKNOWN_PART, deadline_s)) is not None for uuid in uuids)
+    return any(_gives_key(Door(node, uuid, causes.UNKNOWN_PART, deadline_s)) for uuid in uuids)
 
 
-def _read_key(door: Door) -> bytes | None:
+def _gives_key(door: Door) -> bool:
     try:
-        return door.read_key()
-    except (MpAbsent, MpBroken):
-        return None
+        door.read_key()
+    except (MpAbsent, MpBroken) as failed:
+        return failed.cause in _GIVEN
+    return True

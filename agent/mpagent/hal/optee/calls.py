@@ -5,7 +5,8 @@ optee_supp_thrd_req). What this relies on there:
 
 * without a tee-supplicant that wait ends by any signal, at first, and by SIGKILL since the wait became killable (2025);
 * with one that holds the request and is silent, older kernels let nothing end it: the child then stays, and we say so;
-* no other wait of a call ends by a signal. So a child that dies of SIGKILL was waiting for a supplicant.
+* no other wait of a call ends by a signal. So a child that dies of SIGKILL at once was waiting for a supplicant; one
+  that dies later was on its way back from a slow OP-TEE.
 
 TEE_IOC_CANCEL is not used: the driver looks the session up first, and one that is still being opened has none. SIGINT
 is left to the parent: by itself it would end only the first kind of wait.
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 from uuid import UUID
 
-from mpagent.errors import HardwareAbsent
+from mpagent.errors import HardwareAbsent, HardwareBusy
 from mpagent.hal.optee import faults, records
 from mpagent.hal.optee.client import Tee
 from mpagent.hal.optee.records import Answer, Param
@@ -33,6 +34,8 @@ Mark = Callable[[], None]
 
 REAP_MAX_S: Final = 2.0
 """How long a killed child may take to go. Releasing a TEE context takes milliseconds."""
+PROMPT_MAX_S: Final = 0.5
+"""How long a process that waits killably takes to go, on a machine with much to do."""
 _PR_SET_PDEATHSIG: Final = 1
 _DONE: Final = "done"
 _MARK: Final = b"opened:"
@@ -53,8 +56,9 @@ def ask(node: Path, uuid: UUID, commands: Sequence[Command], deadline_s: float) 
     """Open one session, invoke each command, close; the answers of each command. Without commands: does it open?
 
     `deadline_s` bounds all of it. Raises TeeFailed (of the first that fails), NoNode, NoPermission, OtherTee,
-    KernelRefused; NobodyAnswered at the deadline, Hanging when the child cannot be killed, CallDied. Raises Malformed
-    for parameters that fit neither record nor shared area, before anything is opened.
+    KernelRefused; at the deadline NobodyAnswered, HardwareBusy where OP-TEE itself is slow, Hanging when the child
+    cannot be killed; CallDied. Raises Malformed for parameters that fit neither record nor shared area, before
+    anything is opened.
     """
     for command in commands:
         records.write_invoke(0, command.func, records.lay_out(command.params, 0))
@@ -96,15 +100,15 @@ def run(call: Callable[[Mark], Any], doing: str, deadline_s: float) -> Any:
     `call` is given a function that marks it as opened, which NobodyAnswered then tells.
 
     Interrupted by any exception, e.g. KeyboardInterrupt, the child is killed and reaped first. The child inherits no
-    descriptor: one that hangs would otherwise hold the lock of the state folder.
+    descriptor: one that hangs would otherwise hold the lock of the state folder. Raises HardwareBusy when no process
+    can be made.
     """
     until = time.monotonic() + deadline_s
     reader, writer = os.pipe2(os.O_CLOEXEC)
     # Until somebody is there to reap it, Ctrl-C may not part us from the child; and the child has no such handler.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
     try:
-        child = _Child(call, writer)
-        os.close(writer)
+        child = _start(call, writer)
         try:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             told, whole = _read(reader, until)
@@ -114,11 +118,28 @@ def run(call: Callable[[Mark], Any], doing: str, deadline_s: float) -> Any:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.close(reader)
+    return _conclude(told, whole, child, doing, round(deadline_s * 1000))
+
+
+def _start(call: Callable[[Mark], Any], writer: int) -> "_Child":
+    try:
+        return _Child(call, writer)
+    except OSError as error:
+        raise HardwareBusy("this machine makes no more processes: try again", detail=str(error)) from None
+    finally:
+        os.close(writer)
+
+
+def _conclude(told: bytes, whole: bool, child: "_Child", doing: str, waited_ms: int) -> Any:
+    """Reap the child, by force unless it told all it had to, and say what came of it."""
+    asked = time.monotonic()
     status = child.wait(REAP_MAX_S) if whole else child.end()
     if status is None:
         raise faults.Hanging(doing, child.pid)
+    if not whole and time.monotonic() - asked > PROMPT_MAX_S:
+        raise faults.explain_slow(doing, waited_ms)
     if not whole:
-        raise faults.NobodyAnswered(doing, round(deadline_s * 1000), opened=told.startswith(_MARK))
+        raise faults.NobodyAnswered(doing, waited_ms, opened=told.startswith(_MARK))
     if status != 0:
         raise faults.CallDied(doing, status)
     return _understand(told.removeprefix(_MARK))
@@ -145,8 +166,10 @@ class _Child:
         """Reap it: its wait status, or None when it lives on. Ask once: we let go of it in either case."""
         poll = select.poll()
         poll.register(self._handle, select.POLLIN)
-        ended = poll.poll(limit_s * 1000)
-        os.close(self._handle)
+        try:
+            ended = poll.poll(limit_s * 1000)
+        finally:
+            os.close(self._handle)
         return os.waitpid(self.pid, 0)[1] if ended else None
 
     def end(self) -> int | None:

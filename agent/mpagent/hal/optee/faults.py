@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final
 
-from mpagent.errors import HardwareAbsent, HardwareGone
+from mpagent.errors import HardwareAbsent, HardwareBusy, HardwareGone
 
 GENERIC: Final = 0xFFFF0000
 ACCESS_DENIED: Final = 0xFFFF0001
@@ -128,8 +128,8 @@ class KernelRefused(HardwareGone):
 class NobodyAnswered(HardwareGone):
     """The call waited for a tee-supplicant that does not answer, and was given up at its deadline.
 
-    The kernel lets a process be killed out of no other wait of a call. So where nothing was opened yet, OP-TEE looked
-    for a trusted application, which means that what was opened is not built into it.
+    The kernel lets a process be killed out of no other wait of a call, and this one died at once. So where nothing was
+    opened yet, OP-TEE looked for a trusted application, which means that what was opened is not built into it.
     """
 
     def __init__(self, doing: str, waited_ms: int, opened: bool) -> None:
@@ -178,6 +178,11 @@ def explain_open(node: str, number: int) -> NoNode | NoPermission | KernelRefuse
     if number in _NOT_ALLOWED:
         return NoPermission(node, number)
     return KernelRefused(f"opening {node}", number)
+
+
+def explain_slow(doing: str, waited_ms: int) -> HardwareBusy:
+    """A call that came back from OP-TEE, but after its deadline: it says nothing of what is built in."""
+    return HardwareBusy(f"OP-TEE did not come back within {waited_ms} ms while {doing}", detail="it came back later")
 
 
 def is_not_built_in(fault: TeeFailed | NobodyAnswered) -> bool:
