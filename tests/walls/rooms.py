@@ -31,10 +31,14 @@ DYNAMIC: Final = {"mpagent.hal.choose": ("mpagent.hal", "mpsim"), "mpagent.hal.t
 """The modules that may import by a string, and what that string may begin with: the closed list of backends, which is
 the single place in the device's code that names the simulation, and the one library that must be silenced first."""
 
-IMPORTED_AS: Final = {"pyscard": "smartcard"}
+IMPORTED_AS: Final = {"pyscard": "smartcard", "python_pkcs11": "pkcs11"}
 """Import names that a distribution's own name does not show."""
 
-BACKEND_OF: Final = {"tpm2_pytss": "mpagent.hal.tpm", "smartcard": "mpagent.hal.card"}
+BACKEND_OF: Final = {
+    "tpm2_pytss": "mpagent.hal.tpm",
+    "smartcard": "mpagent.hal.card",
+    "pkcs11": "mpagent.hal.pkcs11",
+}
 """Libraries of hardware, and the one backend that may import each: no other board pays for it."""
 
 LOADERS: Final = frozenset(

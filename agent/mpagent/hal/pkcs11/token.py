@@ -5,7 +5,6 @@ python-pkcs11 is imported here and nowhere else, when a token is opened; 0.7 and
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -110,11 +109,12 @@ def open_token(module: Path, label: str, pin_file: Path, serial: bytes | None = 
 
 def _import_p11() -> Any:
     try:
-        return import_module("pkcs11")
+        import pkcs11
     except ImportError as missing:
         raise ConfigWrong(
             "the PKCS#11 backend is not installed here: install mpagent with its extra `pkcs11`", detail=str(missing)
         ) from None
+    return pkcs11
 
 
 def _load(p11: Any, module: Path) -> Any:
