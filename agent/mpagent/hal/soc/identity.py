@@ -34,8 +34,8 @@ def read_identity(root: Path) -> Identity:
     soc_id, family = _read(folder, "soc_id"), _read(folder, "family")
     if soc_id is None:
         raise HardwareAbsent(
-            f"{folder}/soc_id: not there, so this is no i.MX, or its kernel has no soc driver for it",
-            advice="on an i.MX, build the kernel with CONFIG_SOC_BUS and the driver of drivers/soc/imx",
+            f"no i.MX: {folder}/soc_id is not there",
+            advice="if it is an i.MX, build the kernel with CONFIG_SOC_BUS and the driver of drivers/soc/imx",
         )
     if family != FAMILY:
         raise HardwareAbsent(f"{folder}: family {family!r}, soc_id {soc_id!r}: no i.MX")

@@ -22,8 +22,8 @@ class Report(NamedTuple):
 
     identity: Identity
     facts: SocFacts
-    sources: tuple[str, ...]
-    """Where fuse words came from."""
+    sources: tuple[Provenance, ...]
+    """Who gave fuse words."""
     notes: tuple[str, ...]
 
 
@@ -72,7 +72,7 @@ class _Reading:
             srk_hash=srk_hash[0] if srk_hash else None,
             provenance={name: claim[1] for name, claim in claims.items() if claim is not None},
         )
-        return Report(self._identity, facts, tuple(one.name for one in self._sources), tuple(self._notes))
+        return Report(self._identity, facts, tuple(one.provenance for one in self._sources), tuple(self._notes))
 
     @cached_property
     def _sources(self) -> Sequence[Fuses]:

@@ -1,0 +1,140 @@
+"""Manufacturing protection: does it sign, under which MPMR and key, and who else on this image could use it."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from mpagent.checkup.desk import CALL_S, NODE, Desk
+from mpagent.checkup.finding import EX_OPERATOR, Finding, State
+from mpagent.checkup.question import Question
+from mpagent.errors import HardwareAbsent, HardwareGone
+from mpagent.hal.mp import UNKNOWN_PART, Part, causes
+from mpagent.hal.mp.door import PTA
+from mpagent.hal.mp.examination import Examination, TaState, examine
+from mpagent.hal.optee import check_node
+from mpagent.hal.ports import LifeCycle
+from mpwire import mp
+
+_CALLS_MAX: Final = 8
+"""Opening twice, reading the key twice, signing, and three to spare."""
+_UNLOCK_CAUSES: Final = (causes.CSF_WITHOUT_UNLOCK, causes.UNLOCK_ELSEWHERE, causes.UNLOCK_OR_B0)
+_MPMR_NAMES: Final = {
+    mp.MPMR_ZERO: "zero: no OP-TEE with MP filled it in this boot chain",
+    mp.MPMR_OPTEE: "optee: the constant of every OP-TEE release",
+    mp.MPMR_OPTEE_FIXED: "optee-fixed: the constant of an OP-TEE that fills its last word rightly",
+}
+_PUBLISHED_IDS: Final = (bytes.fromhex("32f85073497b0275bc336f40639170ce980db7b9daba553b7afc662b54613251"),)
+"""Keys whose signatures anybody can repeat from print: that of NXP's mp-verification-tool (its README)."""
+
+
+def ask_protection(desk: Desk) -> Iterator[Question]:
+    """One question, because its parts follow from the same few calls."""
+    deadline_s = CALL_S * _CALLS_MAX
+    needed, asked = desk.wants("attest", "mp"), desk.asks(("attest",), ("mp",))
+    yield Question("MP", lambda: _look(desk), deadline_s=deadline_s, needed=needed, asked=asked)
+
+
+def _look(desk: Desk) -> Iterator[Finding]:
+    needed = desk.wants("attest", "mp")
+    identity = desk.part
+    part = UNKNOWN_PART if identity is None else Part(identity.layout.family, identity.revision)
+    try:
+        check_node(NODE)
+    except HardwareGone as unreachable:
+        # OP-TEE's own line has the cause.
+        state = State.MISSING if isinstance(unreachable, HardwareAbsent) else State.BROKEN
+        yield Finding("MP", state, "not asked: OP-TEE cannot be reached", "", unreachable.exit_code if needed else 0)
+        if desk.production and state is State.MISSING:
+            yield Finding("MP is shut", State.OK, "no OP-TEE, so nobody on this image can ask the engine")
+        elif desk.production:
+            yield Finding("MP is shut", state, f"not knowable: {unreachable}", unreachable.advice, EX_OPERATOR)
+        return
+    found = examine(NODE, (), CALL_S, part)
+    yield from describe(desk, found, needed)
+    if desk.production:
+        yield judge_production(found)
+
+
+def describe(desk: Desk, found: Examination, needed: bool) -> Iterator[Finding]:
+    """MP, Unlock, MPMR, key."""
+    cause = found.cause
+    counts = needed or (desk.asks(("attest",), ("mp",)) and cause is not None and not cause.is_absent)
+    exit_code = EX_OPERATOR if counts else 0
+    if cause is None:
+        way = "OP-TEE's pseudo-TA" if found.door == PTA else f"the relay TA {found.door}"
+        yield Finding("MP", State.OK, f"signs, through {way}")
+    elif desk.production and (cause.is_absent or cause is causes.ACCESS_CONTROLLED):
+        yield Finding("MP", State.OK, f"{cause.text}; a production image needs no more")
+    else:
+        state = State.MISSING if cause.is_absent else State.BROKEN
+        yield Finding("MP", state, cause.text, cause.advice, exit_code)
+    yield _tell_unlock(desk, found, exit_code)
+    if found.mpmr is not None:
+        name = _MPMR_NAMES.get(found.mpmr)
+        unknown = f"{found.mpmr.hex()}, of no boot chain we know"
+        yield (
+            Finding("MPMR", State.OK, name)
+            if name
+            else Finding("MPMR", State.NOTE, unknown, "list it in the product's mpmr, if this OP-TEE is yours")
+        )
+    if found.public_key is not None:
+        yield _tell_key(desk, found.public_key)
+
+
+def _tell_unlock(desk: Desk, found: Examination, exit_code: int) -> Finding:
+    if found.cause in _UNLOCK_CAUSES:
+        assert found.cause is not None
+        return Finding("CSF Unlock", State.BROKEN, found.cause.text, found.cause.advice, exit_code)
+    if found.public_key is None:
+        return Finding("CSF Unlock", State.NOTE, "not knowable: MP gives no key")
+    if _read_fuse_state(desk) is LifeCycle.OPEN:
+        return Finding("CSF Unlock", State.NOTE, "not knowable on an open part: OP-TEE makes a test key there")
+    return Finding("CSF Unlock", State.OK, "the MP key outlived the boot")
+
+
+def _tell_key(desk: Desk, public_key: bytes) -> Finding:
+    """Its id and whether it can be the product's. The key itself is never printed: it may be a secret."""
+    key_id = mp.key_id(public_key)
+    pinned = () if desk.device is None else desk.device.image.mp_key_ids
+    text = f"id {key_id.hex()}, on its curve"
+    if key_id in _PUBLISHED_IDS:
+        return Finding("MP key", State.BROKEN, f"{text}, of a published example", "keep this board apart", EX_OPERATOR)
+    if key_id in pinned:
+        return Finding("MP key", State.OK, f"{text}, pinned by this image")
+    if _read_fuse_state(desk) is LifeCycle.OPEN:
+        return Finding("MP key", State.NOTE, f"{text}; the part is open, so this is a test key", "close the part")
+    if pinned:
+        return Finding(
+            "MP key",
+            State.BROKEN,
+            f"{text}, and none of the {len(pinned)} that this image pins",
+            "check part type and SRK fuses against the product's; reboot if the part was just closed",
+            EX_OPERATOR if desk.asks(("attest",), ("mp",)) else 0,
+        )
+    return Finding(
+        "MP key", State.NOTE, f"{text}; this image pins none", "put it into mp_key_ids, if it is the product's"
+    )
+
+
+def _read_fuse_state(desk: Desk) -> LifeCycle | None:
+    """What the fuses say; None where nothing tells."""
+    try:
+        return desk.open_imx().read_facts().life_cycle
+    except HardwareGone:
+        return None
+
+
+def judge_production(found: Examination) -> Finding:
+    """On a production image nobody asks the engine any more, and who knows the public key may forge bundles for it."""
+    following = "build OP-TEE without CFG_NXP_CAAM_MP_NO_ACCESS_CTRL, and leave NXP's mp_sign and relay TAs out"
+    if found.xtest_ta is TaState.ANSWERS:
+        return Finding("MP is shut", State.BROKEN, "xtest's mp_sign TA signs for anybody", following, EX_OPERATOR)
+    if found.key_readable:
+        return Finding("MP is shut", State.BROKEN, "the MP public key can be read", following, EX_OPERATOR)
+    if found.xtest_ta is TaState.UNKNOWN:
+        return Finding(
+            "MP is shut",
+            State.NOTE,
+            "the key is out of reach; whether xtest's mp_sign TA is installed, only tee-supplicant could tell",
+            "start tee-supplicant and ask again",
+        )
+    return Finding("MP is shut", State.OK, "neither the key nor a signature can be had on this image")
