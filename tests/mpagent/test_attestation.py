@@ -12,8 +12,6 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from mpagent.errors import HardwareBusy
-from mpagent.hal.attestation import open_attestation
-from mpagent.hal.optee import NoNode
 from mpsim.optee.attestation import hash_of_build, put_key, storage_file
 from mpsim.optee.bench import EmulatedTee
 from mpwire import optee
@@ -198,9 +196,3 @@ def test_an_answer_that_is_not_what_it_says_never_leaves_the_board(
     begin(program)
     failed = refuse(program, "attest", MESSAGE)
     assert failed.is_gone and not failed.is_absent and text in str(failed)
-
-
-def test_the_device_without_any_tee_has_no_such_attester() -> None:
-    """In this very process, without the shim: the machine of the tests has no TEE."""
-    with pytest.raises(NoNode, match="no OP-TEE here"):
-        open_attestation(Path("/nowhere/tee0"), DEADLINE_S)
