@@ -27,9 +27,14 @@ PURE_ROOM_REFUSES: Final = frozenset(
 )
 """What mpissuer leaves to its ports: it must serve a station without a network or a database as well."""
 
-DYNAMIC: Final = {"mpagent.hal.choose": ("mpagent.hal", "mpsim"), "mpagent.hal.tpm.chip": ("tpm2_pytss",)}
+DYNAMIC: Final = {
+    "mpagent.hal.choose": ("mpagent.hal", "mpsim", "pkcs11"),
+    "mpagent.hal.tpm.chip": ("tpm2_pytss",),
+}
 """The modules that may import by a string, and what that string may begin with: the closed list of backends, which is
-the single place in the device's code that names the simulation, and the one library that must be silenced first."""
+the single place in the device's code that names the simulation, and the one library that must be silenced first.
+
+"pkcs11" is a backend's name in the list as well as a library's."""
 
 IMPORTED_AS: Final = {"pyscard": "smartcard", "python_pkcs11": "pkcs11"}
 """Import names that a distribution's own name does not show."""
