@@ -37,3 +37,9 @@ class NeedsPerson(MpError):
     """A rule of the jobs or of the ledger says no until a person acts."""
 
     exit_code, retry = 77, Retry.OPERATOR
+
+
+class LogWrong(MpError):
+    """What a person handed over is cut off, contradicts itself, or says that the part failed. Nothing was kept."""
+
+    exit_code, retry = 65, Retry.OPERATOR

@@ -85,6 +85,22 @@ class Office:
         self._do("key", "import", key.key_id.hex()[:64], digest_of_object("key", key.key_id, *row), act)
         return True
 
+    def record_comparison(self, product: str, verdict: str, one: bytes, other: bytes) -> None:
+        """That two boards of a product had the MP keys of these ids: one and the same ("class") or not ("device").
+
+        Raises NeedsPerson: there is no such product.
+        """
+        if not self._count("SELECT count(*) FROM products WHERE name = ?", product):
+            raise NeedsPerson(f"there is no product {product}; `mpserver product show` lists all")
+
+        def act() -> None:
+            self._connection.execute(
+                "INSERT INTO mp_comparisons (at, product, verdict, one, other) VALUES (?, ?, ?, ?, ?)",
+                (self._state.clock.now(), product, verdict, one, other),
+            )
+
+        self._do("key", "compare", product, digest_of_object("mp-compare", product, verdict, one, other), act)
+
     def create_job(self, plan: JobPlan) -> None:
         """A draft. Raises Usage, NeedsPerson."""
         _check_name("job", plan.name)

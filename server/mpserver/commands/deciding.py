@@ -16,6 +16,8 @@ from mpserver.office import QUOTA_MAX, JobPlan, Office
 from mpserver.output import Shown
 from mpserver.state import Places, open_ledger, open_state
 from mpserver.store.products import hide_values, newest_bodies
+from mpwire import optee
+from mpwire.errors import Malformed
 from mpwire.ueid import TPM_NAME_BYTES
 
 PART_MAX: Final = 64
@@ -51,7 +53,7 @@ def product_add(options: argparse.Namespace) -> Shown:
         raise ProductWrong(f"{options.file}:{find_line(text, error)}: {error}") from error
     finally:
         state.close()
-    missing = [one.hex() for one in product.mp_keys if one not in known]
+    missing = [one.hex() for one in (*product.mp_keys, *product.optee_keys) if one not in known]
     value = {"product": product.name, "version": version, "digest": product.digest.hex(), "unregistered_keys": missing}
     notes = [f"key {one} is not registered yet; next: mpserver key import FILE" for one in missing]
     return Shown(value, "\n".join([f"product {product.name} version {version} added", *notes]))
@@ -131,7 +133,10 @@ def key_list(options: argparse.Namespace) -> Shown:
 
 
 def read_key_record(text: str) -> RegisteredKey:
-    """A record of `mpsim mp-key`, or {"kind": "tpm", "ek_name": hex, "origin": ...}. Raises Usage naming the field."""
+    """A record of `mpsim mp-key`, or {"kind": "tpm", "ek_name": hex} or {"kind": "optee", "public_key": hex} and more.
+
+    Raises Usage naming the field.
+    """
     try:
         record = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -144,6 +149,8 @@ def read_key_record(text: str) -> RegisteredKey:
     if record.get("kind", "mp") == "tpm":
         name = _hex(record, "ek_name", TPM_NAME_BYTES)
         return RegisteredKey(key_id=name, kind="tpm", public_key=None, origin=origin)
+    if record.get("kind") == "optee":
+        return _read_optee_record(record, origin)
     public = _hex(record, "public_key", 64)
     key_id = hashlib.sha256(public).digest()
     if record.get("mp_key_id") not in (None, key_id.hex()):
@@ -152,6 +159,15 @@ def read_key_record(text: str) -> RegisteredKey:
     return RegisteredKey(
         key_id, "mp", b"\x04" + public, origin, mp_use, _part(record), _one_of(record, "use", "class", "test")
     )
+
+
+def _read_optee_record(record: dict[str, Any], origin: str) -> RegisteredKey:
+    try:
+        public = bytes.fromhex(str(record.get("public_key", "")))
+        key_id = optee.key_id(public)
+    except (ValueError, Malformed) as error:
+        raise Usage(f"key file: public_key is no attestation key of OP-TEE in hexadecimal DER: {error}") from error
+    return RegisteredKey(key_id, "optee", public, origin, part=_part(record))
 
 
 def _one_of(record: dict[str, Any], field: str, default: str, other: str) -> str:

@@ -24,6 +24,9 @@ def check_decisions(connection: Connection, decided: Decided) -> None:
     ):
         if not _holds(decided, "key", "key", key_id, *row):
             raise StoreDamaged(f"key {key_id.hex()} is not registered as the ledger says")
+    for product, verdict, one, other in connection.execute("SELECT product, verdict, one, other FROM mp_comparisons"):
+        if not _holds(decided, "key", "mp-compare", product, verdict, one, other):
+            raise StoreDamaged(f"the comparison of MP keys of product {product} is not the one in the ledger")
     for name, product, quota, state in connection.execute("SELECT name, product, quota, state FROM jobs"):
         if not _holds(decided, "job", "draft", name, product, quota):
             raise StoreDamaged(f"job {name}: product or quota ({quota}) is not the one in the ledger")

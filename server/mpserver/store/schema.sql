@@ -72,13 +72,23 @@ CREATE TABLE slot_values (
 
 CREATE TABLE attester_keys (
     key_id BLOB PRIMARY KEY,
-    kind TEXT NOT NULL CHECK (kind IN ('mp', 'tpm')),
+    kind TEXT NOT NULL CHECK (kind IN ('mp', 'tpm', 'optee')),
     public_key BLOB,
     origin TEXT NOT NULL CHECK (origin IN ('silicon', 'simulated')),
     mp_use TEXT NOT NULL CHECK (mp_use IN ('sign', 'secret')),
     part TEXT NOT NULL,
     use TEXT NOT NULL DEFAULT 'class' CHECK (use IN ('class', 'test')),
     added_at INTEGER NOT NULL
+);
+
+-- Whether two boards of one product had one MP key, as `mpserver mp compare` found.
+CREATE TABLE mp_comparisons (
+    id INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    product TEXT NOT NULL,
+    verdict TEXT NOT NULL CHECK (verdict IN ('class', 'device')),
+    one BLOB NOT NULL CHECK (length(one) = 32),
+    other BLOB NOT NULL CHECK (length(other) = 32)
 );
 
 CREATE TABLE entries (
