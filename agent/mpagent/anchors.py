@@ -1,18 +1,35 @@
 """anchors.toml: trust and choice of the signed image. Read once, covered by verity, never changed by the device."""
 
+import re
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 from mpagent.errors import AnchorsMissing
-from mpagent.hal.choose import ATTESTERS, KEYRINGS, SEALERS, SOCS, BoardChoice
+from mpagent.hal.choose import (
+    ATTESTERS,
+    COUNTERS,
+    KEYRINGS,
+    SEALERS,
+    SOCS,
+    BoardChoice,
+    CardWanted,
+    PcrChoice,
+    TokenChoice,
+)
 from mpagent.image import Image, WantedSlot
 from mpagent.tomlfile import Check, Key, Table, list_of, octets, one_of, one_table, read_file, text, truth, whole
 from mpwire.limits import NAME_MAX_BYTES, SLOT_VALUE_MAX_BYTES, SLOTS_MAX
 from mpwire.messages.grant import DESTINATIONS, KINDS_MADE
+from mpwire.messages.issuer import PCR_INDEX_MAX
 
 _TIME_MAX: Final = 2**40
 _NAME: Final = text(NAME_MAX_BYTES)
+_UUID: Final = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+APPROVALS: Final = Path("usr/lib/mpagent/pcrs")
+"""Below the root: approvals come with the image they speak of."""
 
 
 def _pem(value: Any) -> str:
@@ -29,10 +46,29 @@ def _point(value: Any) -> bytes:
     return point
 
 
-def _chip(value: Any) -> Path:
-    if not isinstance(value, str) or not value:
-        raise ValueError("the path of a folder")
+def _path(value: Any) -> Path:
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise ValueError("a path")
     return Path(value)
+
+
+def _absolute(value: Any) -> Path:
+    if not _path(value).is_absolute():
+        raise ValueError("a path from the root on, /...")
+    return Path(value)
+
+
+def _uuid(value: Any) -> UUID:
+    if not isinstance(value, str) or not _UUID.fullmatch(value):
+        raise ValueError("UUIDs of the form 01234567-89ab-cdef-0123-456789abcdef")
+    return UUID(value)
+
+
+def _rising(value: Any) -> tuple[int, ...]:
+    numbers: tuple[int, ...] = list_of(whole(0, PCR_INDEX_MAX), 1, PCR_INDEX_MAX + 1)(value)
+    if any(low >= high for low, high in pairwise(numbers)):
+        raise ValueError("a list of PCR numbers, rising")
+    return numbers
 
 
 def _tcti(value: Any) -> str:
@@ -68,6 +104,9 @@ _IMAGE: Final = {
     "swversion": Key(_NAME),
     "oemid": Key(octets(3, 16)),
     "board": Key(one_table, required=True),
+    "pkcs11": Key(one_table),
+    "card": Key(one_table),
+    "pcrs": Key(one_table),
     "slot": Key(one_table, required=True),
 }
 _BOARD: Final = {
@@ -76,7 +115,27 @@ _BOARD: Final = {
     "keys": Key(_preferences(KEYRINGS), required=True),
     "soc": Key(_preferences(SOCS), required=True),
     "tpm_tcti": Key(_tcti),
-    "sim_chip": Key(_chip),
+    "sim_chip": Key(_path),
+    "counter": Key(_preferences(COUNTERS)),
+    "optee_node": Key(_absolute),
+    "relay_tas": Key(list_of(_uuid, 0, 4)),
+    "kernel_key_sources": Key(list_of(one_of("caam", "tee", "tpm", "dcp"), 1, 4)),
+}
+_TOKEN: Final = {
+    "module": Key(_absolute, required=True),
+    "token": Key(text(32), required=True),
+    "pin_file": Key(_absolute, required=True),
+    "serial": Key(text(16)),
+}
+_CARD: Final = {
+    "pin_file": Key(_absolute, required=True),
+    "reader": Key(text(128)),
+    "chain_file": Key(_absolute),
+}
+_PCRS: Final = {
+    "authority": Key(_point, required=True),
+    "pcrs": Key(_rising, required=True),
+    "approvals": Key(_path),
 }
 _SLOT: Final = {
     "name": Key(_NAME, required=True),
@@ -92,9 +151,23 @@ def read_anchors(path: Path) -> tuple[Image, BoardChoice]:
     if table is None:
         raise AnchorsMissing(f"{path}: missing: this image has no trust anchors, so it trusts nobody")
     values = table.read(_IMAGE)
-    del values["board"], values["slot"]
-    image = Image(**values, slots=_read_slots(table))
-    return image, BoardChoice(**table.table("board").read(_BOARD), mp_key_ids=image.mp_key_ids)
+    own = {name: value for name, value in values.items() if _IMAGE[name].check is not one_table}
+    image = Image(**own, slots=_read_slots(table))
+    return image, _read_board(table, image)
+
+
+def _read_board(table: Table, image: Image) -> BoardChoice:
+    choice = BoardChoice(**table.table("board").read(_BOARD), mp_key_ids=image.mp_key_ids)
+    if "pkcs11" in table.values:
+        token = table.table("pkcs11").read(_TOKEN)
+        serial = token.pop("serial", None)
+        choice = choice._replace(token=TokenChoice(**token, serial=None if serial is None else serial.encode()))
+    if "card" in table.values:
+        choice = choice._replace(card=CardWanted(**table.table("card").read(_CARD)))
+    if "pcrs" in table.values:
+        pcrs = {"approvals": APPROVALS, **table.table("pcrs").read(_PCRS)}
+        choice = choice._replace(pcrs=PcrChoice(**pcrs, realm=image.realm, product=image.product))
+    return choice
 
 
 def _read_slots(table: Table) -> tuple[WantedSlot, ...]:

@@ -8,7 +8,7 @@ from mpagent.hal.ports import Board
 from mpagent.proof import name_board
 from mpagent.record import Record
 
-_KEPT: Final = ("attest", "seal", "keys")
+_KEPT: Final = ("attest", "seal", "keys", "counter")
 """The choices a Proof and a vault depend on."""
 
 

@@ -51,7 +51,7 @@ class Record(NamedTuple):
     """TrustUpdates believed, as they came: nothing here is believed for standing here (belief.py)."""
     closed: bytes | None = None
     chosen: Mapping[str, str] = MappingProxyType({})
-    """The backends this enrollment began with, by "attest", "seal" and "keys": it ends with the same ones."""
+    """The backends this enrollment began with, by "attest", "seal", "keys" and "counter": it ends with the same ones."""
 
 
 RECORD = MapOf(
@@ -70,6 +70,6 @@ RECORD = MapOf(
     Field(11, "time_floor", Integer(), "time floor"),
     Field(12, "trust_updates", ListOf(Octets(1, 2_048), 8), "trust updates believed"),
     Field(13, "closed", Octets(1, 16_384), "Closed as heard", required=False),
-    Field(14, "chosen", TableOf(Text(8), Text(32), 3), "backends in use"),
+    Field(14, "chosen", TableOf(Text(8), Text(32), 4), "backends in use"),
     constants={0: RECORD_VERSION},
 )

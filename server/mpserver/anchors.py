@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from mpissuer.policy import Product
 from mpserver.certificates import EPOCH_FIRST
@@ -14,7 +14,7 @@ from mpserver.store.database import Connection
 
 @dataclass(frozen=True, slots=True)
 class BoardLists:
-    """The [board] table: backends in the order they are tried."""
+    """The [board] table. Of each sort one backend, or several with commas between, the preferred one first."""
 
     attest: str
     seal: str
@@ -46,7 +46,8 @@ def write_anchors(state: State, product: Product, board: BoardLists, software: M
         *_given(software),
         "",
         "[board]",
-        *_given(asdict(board)),
+        *_name_backends(board),
+        *_given({"tpm_tcti": board.tpm_tcti, "sim_chip": board.sim_chip}),
     ]
     for slot in product.slots:
         lines += ["", "[[slot]]", f"name = {_quote(slot.name)}", f"kind = {_quote(slot.kind)}"]
@@ -58,6 +59,12 @@ def find_test_keys(connection: Connection, product: Product) -> tuple[bytes, ...
     """Those of the product's MP keys that are registered as test keys, in its order."""
     known = {one for (one,) in connection.execute("SELECT key_id FROM attester_keys WHERE use = 'test'").fetchall()}
     return tuple(one for one in product.mp_keys if one in known)
+
+
+def _name_backends(board: BoardLists) -> Iterable[str]:
+    for sort in ("attest", "seal", "keys", "soc"):
+        names = [one.strip() for one in getattr(board, sort).split(",")]
+        yield f"{sort} = {_quote(names[0]) if len(names) == 1 else _list(names)}"
 
 
 def _length(kind: str, length: int) -> list[str]:

@@ -1,5 +1,6 @@
 """The closed list of backends: what is not named in it, or not there, stops the agent."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,9 +8,11 @@ from pathlib import Path
 import pytest
 
 import mpagent
+from mpagent.anchors import _BOARD, _CARD, _PCRS, _TOKEN
 from mpagent.errors import ConfigWrong, HardwareAbsent, HardwareGone
-from mpagent.hal.choose import ATTESTERS, KEYRINGS, SEALERS, SOCS, BoardChoice, open_board
+from mpagent.hal.choose import OFFERED, BoardChoice, open_bench, open_board, open_part
 from mpagent.hal.ports import LifeCycle
+from mpagent.tomlfile import Key
 from mpsim.board import BoardPlan, make_board
 from mpsim.shelf import MemoryShelf
 from mpsim.swtpm import SoftTpm
@@ -19,11 +22,47 @@ SIM = BoardChoice(attest=("sim",), seal=("sim",), keys=("sealed",), soc=("sim",)
 TPM = BoardChoice(attest=("tpm",), seal=("tpm",), keys=("tpm",), soc=("none",))
 
 
+OPERATE = (Path(__file__).parents[2] / "docs/operate.md").read_text(encoding="utf-8")
+
+
 def test_lists_hold_what_the_documents_name() -> None:
-    assert set(ATTESTERS) == {"sim", "tpm"}
-    assert set(SEALERS) == {"sim", "tpm"}
-    assert set(KEYRINGS) == {"sealed", "tpm"}
-    assert set(SOCS) == {"sim", "none"}
+    """docs/operate.md, "The board an image expects"."""
+    for sort, offered in OFFERED.items():
+        row = re.search(rf"^\| {sort} \| ([^|]*) \|", OPERATE, re.MULTILINE)
+        assert row is not None and tuple(re.findall(r'"(\w+)"', row[1])) == tuple(offered), sort
+
+
+@pytest.mark.parametrize(("table", "keys"), [("board", _BOARD), ("pkcs11", _TOKEN), ("card", _CARD), ("pcrs", _PCRS)])
+def test_every_key_of_the_board_is_in_the_documents(table: str, keys: dict[str, Key]) -> None:
+    rows = OPERATE.partition(f"| key of [{table}] |")[2].partition("\n\n")[0].splitlines()[2:]
+    named = {row.split("|")[1].strip(): "error" in row.split("|")[3] for row in rows}
+    assert named == {name: key.required for name, key in keys.items()}
+
+
+@pytest.mark.parametrize(
+    ("sort", "name", "key"),
+    [
+        ("attest", "tpm", "tpm_tcti"),
+        ("attest", "card", r"\[card\]"),
+        ("seal", "pkcs11", r"\[pkcs11\]"),
+        ("keys", "pkcs11", r"\[pkcs11\]"),
+        ("attest", "sim", "sim_chip"),
+        ("counter", "tpm", "tpm_tcti"),
+    ],
+)
+def test_backend_without_what_it_needs_names_the_key(tmp_path: Path, sort: str, name: str, key: str) -> None:
+    choice = BoardChoice(("sim",), ("sim",), ("sealed",), ("none",))
+    with open_bench(choice, tmp_path, MemoryShelf()) as bench, pytest.raises(ConfigWrong, match=f"{key} does not say"):
+        open_part(bench, sort, name)
+
+
+@pytest.mark.parametrize(("sort", "name"), [("attest", "mp"), ("attest", "optee"), ("soc", "imx")])
+def test_machine_without_the_part_says_so_by_its_own_class(tmp_path: Path, sort: str, name: str) -> None:
+    """This is a PC: what an i.MX has is absent here, and not broken."""
+    choice = BoardChoice(("sim",), ("sim",), ("sealed",), ("none",), optee_node=tmp_path / "tee0")
+    with open_bench(choice, tmp_path, MemoryShelf()) as bench, pytest.raises(HardwareAbsent) as absent:
+        open_part(bench, sort, name)
+    assert absent.value.advice
 
 
 @pytest.mark.parametrize("field", ["attest", "seal", "keys", "soc"])
@@ -97,15 +136,45 @@ def test_device_without_mpsim_says_that_it_is_not_installed(tmp_path: Path) -> N
     assert done.stdout.startswith("simulated hardware is not installed here")
 
 
+LIBRARIES = {"tpm2_pytss", "pkcs11", "smartcard", "mpsim"}
+
+
+def find_libraries(act: str, *arguments: str) -> set[str]:
+    """Which hardware libraries a fresh process has loaded after `act`."""
+    code = (
+        "import sys\nfrom contextlib import suppress\nfrom pathlib import Path\n"
+        "from mpagent.errors import HardwareGone\n"
+        "from mpagent.hal.choose import BoardChoice, CardWanted, TokenChoice, open_bench, open_part\n"
+        "none = BoardChoice((), (), (), ())\n"
+        "def touch(choice, sort, name, root='/nowhere'):\n"
+        "    with suppress(HardwareGone), open_bench(choice, Path(root), None) as bench: open_part(bench, sort, name)\n"
+        f"{act}\nprint(*({LIBRARIES!r} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
 def test_importing_the_list_imports_no_backend_library() -> None:
     """A board without a TPM does not pay 26 MiB for one."""
-    code = (
-        "import sys; sys.path[:0] = [sys.argv[1]]; import mpagent.hal.choose\n"
-        "print(sorted({'tpm2_pytss', 'mpsim'} & set(sys.modules)))\n"
-    )
-    agent = str(Path(mpagent.__file__).parent.parent)
-    done = subprocess.run([sys.executable, "-c", code, agent], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert find_libraries("") == set()
+
+
+def test_board_loads_the_library_of_its_own_part_alone(tmp_path: Path) -> None:
+    """Memory is for what is used: a TPM board never imports smartcard, a card board no TSS, and so on."""
+    tee = "none._replace(optee_node=Path('/nowhere/tee0'))"
+    for sort, name in (("attest", "mp"), ("attest", "optee"), ("soc", "imx"), ("soc", "none")):
+        assert find_libraries(f"touch({tee}, {sort!r}, {name!r})") == set(), name
+    assert find_libraries("touch(none, 'seal', 'caam', '/')") == set()
+    make_board(tmp_path / "board", BoardPlan(closed=True))
+    sim = f"none._replace(sim_chip=Path({str(tmp_path / 'board/chip')!r}))"
+    assert find_libraries(f"touch({sim}, 'attest', 'sim')") == {"mpsim"}
+    with SoftTpm(tmp_path / "tpm") as tpm:
+        assert find_libraries(f"touch(none._replace(tpm_tcti={tpm.tcti!r}), 'attest', 'tpm')") == {"tpm2_pytss"}
+    card = "none._replace(card=CardWanted(Path('/nowhere/pin')), seal=('caam',))"
+    assert find_libraries(f"touch({card}, 'attest', 'card')") <= {"smartcard"}
+    module = "/usr/lib/softhsm/libsofthsm2.so"
+    token = f"none._replace(token=TokenChoice(Path({module!r}), 'none', Path('/nowhere/pin')))"
+    assert find_libraries(f"touch({token}, 'seal', 'pkcs11')") == {"pkcs11"}
 
 
 def test_simulated_soc_works_with_a_real_tpm(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Typing errors in anchors.toml and mpagent.toml: file, line, and what was meant."""
 
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -38,6 +39,8 @@ destination = "credential"
 length = 48
 '''.replace("{point}", "11" * 64)
 
+POINT = "04" + "22" * 64
+
 
 def write(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,6 +57,38 @@ def test_whole_anchors_are_read(tmp_path: Path) -> None:
     ]
     assert (choice.attest, choice.seal, choice.keys) == (("sim",), ("tpm", "sim"), ("sealed",))
     assert choice.sim_chip == Path("../chip")
+
+
+def test_every_part_of_a_board_is_read(tmp_path: Path) -> None:
+    parts = """relay_tas = ["8aaaf200-2450-11e4-abe2-0002a5d5c51c"]
+optee_node = "/dev/tee1"
+kernel_key_sources = ["tee", "caam"]
+counter = "tpm"
+
+[pkcs11]
+module = "/usr/lib/libckteec.so.0"
+token = "mpagent"
+pin_file = "/run/credentials/mpagent.service/token-pin"
+serial = "0001"
+
+[card]
+pin_file = "/run/credentials/mpagent.service/card-pin"
+reader = "PIV"
+
+[pcrs]
+authority = "POINT"
+pcrs = [0, 7]
+""".replace("POINT", POINT)
+    text = ANCHORS.replace('sim_chip = "../chip"', parts)
+    _, choice = read_anchors(write(tmp_path / "anchors.toml", text))
+    assert choice.relay_tas == (UUID("8aaaf200-2450-11e4-abe2-0002a5d5c51c"),)
+    assert (choice.optee_node, choice.kernel_key_sources) == (Path("/dev/tee1"), ("tee", "caam"))
+    assert choice.counter == ("tpm",)
+    assert choice.token is not None and choice.token.serial == b"0001"
+    assert choice.card is not None and (choice.card.reader, choice.card.chain_file) == ("PIV", None)
+    assert choice.pcrs is not None and choice.pcrs.pcrs == (0, 7)
+    assert (choice.pcrs.realm, choice.pcrs.product) == ("lab", "camera")
+    assert choice.pcrs.approvals == Path("usr/lib/mpagent/pcrs")
 
 
 @pytest.mark.parametrize(
@@ -75,6 +110,35 @@ def test_whole_anchors_are_read(tmp_path: Path) -> None:
         ('["tpm", "sim"]', '["sim", "sim"]', 15, "seal must be a list that names each backend once"),
         ('["tpm", "sim"]', "[]", 15, "seal must be a list of 1 to "),
         ('keys = "sealed"', 'keys = "sealed"\ntpm_tcti = "/dev/tpm0"', 17, "tpm_tcti must be"),
+        ('keys = "sealed"', 'keys = "sealed"\noptee_node = "dev/tee0"', 17, "optee_node must be a path from the root"),
+        ('keys = "sealed"', 'keys = "sealed"\nrelay_tas = ["8AAAF200"]', 17, "relay_tas must be a list of UUIDs"),
+        (
+            'keys = "sealed"',
+            'keys = "sealed"\nkernel_key_sources = []',
+            17,
+            "kernel_key_sources must be a list of 1 to 4",
+        ),
+        ('keys = "sealed"', 'keys = "sealed"\ncounter = "tmp"', 17, "counter must be one of tpm; did you mean 'tpm'?"),
+        ("[board]", '[card]\nreader = "PIV"\n[board]', 13, "key 'pin_file' is missing"),
+        (
+            "[board]",
+            '[pkcs11]\nmodule = "libckteec.so"\ntoken = "a"\npin_file = "/p"\n[board]',
+            14,
+            "module must be a path from the root",
+        ),
+        ("[board]", '[pkcs11]\nmodul = "/x"\n[board]', 14, "unknown key 'modul'; did you mean 'module'?"),
+        (
+            "[board]",
+            f"[pcrs]\nauthority = '{POINT}'\npcrs = [7, 4]\n[board]",
+            15,
+            "pcrs must be a list of PCR numbers, rising",
+        ),
+        (
+            "[board]",
+            f"[pcrs]\nauthority = '{POINT}'\npcrs = [16]\n[board]",
+            15,
+            "pcrs must be a list of an integer of 0 to 15",
+        ),
         ("[board]", "[bord]", 13, "unknown key 'bord'; did you mean 'board'?"),
         ('kind = "random"', 'kind = "randon"', 26, "kind must be one of"),
         ('kind = "random"', 'kind = "pool"', 26, "kind must be one of local, random, static, certificate"),

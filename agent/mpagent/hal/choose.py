@@ -4,21 +4,55 @@ A part that this board does not have moves on to the next name. A part that is t
 let whoever breaks the better one choose the worse.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from uuid import UUID
 
-from mpagent.errors import ConfigWrong, HardwareAbsent
+from mpagent.errors import ConfigWrong, HardwareAbsent, HardwareGone
 from mpagent.hal import ports
 
 if TYPE_CHECKING:
+    from mpagent.hal.card import CardParts
+    from mpagent.hal.mp import Part as MpPart
+    from mpagent.hal.pkcs11 import Pkcs11Parts
     from mpagent.hal.tpm import TpmParts
 
+TEE_DEADLINE_S: Final = 5.0
+"""For one call to OP-TEE: an RSA key may have to be made, and a TA that nobody loads answers never."""
 _SIM_MODULE: Final = "mpsim.backend"
-Part = TypeVar("Part")
+Kept = TypeVar("Kept")
+
+
+class PcrChoice(NamedTuple):
+    """What sealing by the TPM is bound to; see hal.tpm.pcrs.PcrBinding."""
+
+    authority: bytes
+    pcrs: tuple[int, ...]
+    realm: str
+    product: str
+    approvals: Path
+
+
+class TokenChoice(NamedTuple):
+    """The PKCS#11 token that keeps keys; see hal.pkcs11.open_pkcs11."""
+
+    module: Path
+    token: str
+    pin_file: Path
+    serial: bytes | None = None
+
+
+class CardWanted(NamedTuple):
+    """The card that attests; see hal.card.CardChoice."""
+
+    pin_file: Path
+    reader: str = ""
+    chain_file: Path | None = None
 
 
 class BoardChoice(NamedTuple):
@@ -28,12 +62,22 @@ class BoardChoice(NamedTuple):
     seal: tuple[str, ...]
     keys: tuple[str, ...]
     soc: tuple[str, ...]
+    counter: tuple[str, ...] = ()
+    """Of the vault; none where the image names none."""
     tpm_tcti: str | None = None
     """"device:/dev/tpmrm0" or "swtpm:path=SOCKET"; needed when any part is "tpm"."""
     sim_chip: Path | None = None
-    """Folder of the simulated chip, below `root` unless absolute; needed when any part is "sim"."""
+    """Folder of the simulated chip; needed when any part is "sim". Paths are below `root` unless absolute."""
     mp_key_ids: tuple[bytes, ...] = ()
     """SHA-256(X || Y) of the class keys this image expects of its parts."""
+    optee_node: Path = Path("/dev/tee0")
+    relay_tas: tuple[UUID, ...] = ()
+    """TAs that pass a message on to the MP engine, tried after the pseudo-TA."""
+    kernel_key_sources: tuple[str, ...] = ("caam",)
+    """What the kernel's trusted keys may rest on."""
+    pcrs: PcrChoice | None = None
+    token: TokenChoice | None = None
+    card: CardWanted | None = None
 
 
 class NoSoc:
@@ -48,24 +92,60 @@ class Bench:
     """Opens each chip at the first part that wants it, once, and closes it with the board."""
 
     def __init__(self, choice: BoardChoice, root: Path, shelf: ports.Shelf, stack: ExitStack) -> None:
-        self._choice = choice
-        self._root = root
-        self._stack = stack
+        self.choice: Final = choice
+        self.root: Final = root
         self.shelf: Final = shelf
+        self._stack = stack
+
+    # Each backend is imported by the first part that wants it: a board without a TPM pays nothing for one.
 
     @cached_property
     def tpm(self) -> "TpmParts":
-        """Raises ConfigWrong, HardwareAbsent, HardwareGone."""
-        if self._choice.tpm_tcti is None:
-            raise ConfigWrong('a part of this board is "tpm", and tpm_tcti does not say where the TPM is')
-        from mpagent.hal.tpm import open_tpm  # a board without a TPM pays nothing for it
+        """Raises ConfigWrong, HardwareAbsent, HardwareGone; so do the others."""
+        tcti = need(self.choice.tpm_tcti, "tpm", "tpm_tcti", "where the TPM is")
+        from mpagent.hal.tpm import PcrBinding, open_tpm
 
-        return self._stack.enter_context(open_tpm(self._choice.tpm_tcti, self.shelf))
+        binding, wanted = None, self.choice.pcrs
+        if wanted is not None:
+            binding = PcrBinding(*wanted)._replace(approvals=self.root / wanted.approvals)
+        return self._stack.enter_context(open_tpm(tcti, self.shelf, binding))
+
+    @cached_property
+    def token(self) -> "Pkcs11Parts":
+        token = need(self.choice.token, "pkcs11", "[pkcs11]", "which token it is")
+        from mpagent.hal.pkcs11 import open_pkcs11
+
+        return self._stack.enter_context(
+            open_pkcs11(token.module, token.token, token.pin_file, self.shelf, token.serial)
+        )
+
+    @cached_property
+    def card(self) -> "CardParts":
+        card = need(self.choice.card, "card", "[card]", "where its PIN lies")
+        from mpagent.hal.card import CardChoice, open_card
+
+        return open_card(CardChoice(*card), self.shelf, _open_sealed_keyring(self))
+
+    @property
+    def optee_node(self) -> Path:
+        """The device node of OP-TEE."""
+        return self.root / self.choice.optee_node
+
+    @cached_property
+    def mp_part(self) -> "MpPart":
+        """What makes the texts of MP's failures exact, where this is an i.MX we know."""
+        from mpagent.hal.mp import UNKNOWN_PART, Part
+        from mpagent.hal.soc import read_identity
+
+        try:
+            found = read_identity(self.root)
+        except HardwareGone:  # no i.MX, or one we have no table of: that is for `soc` to say
+            return UNKNOWN_PART
+        return Part(found.layout.family, found.revision)
 
     def open_sim(self, opener: str) -> Any:
         """One part of the simulated chip; Any, because the module is not there on a device."""
-        if self._choice.sim_chip is None:
-            raise ConfigWrong('a part of this board is "sim", and sim_chip does not say where the chip is')
+        chip = need(self.choice.sim_chip, "sim", "sim_chip", "where the chip is")
         try:
             module = import_module(_SIM_MODULE)
         except ImportError as missing:
@@ -73,26 +153,38 @@ class Bench:
                 "simulated hardware is not installed here: install mpagent-sim, or choose real parts",
                 detail=str(missing),
             ) from None
-        return getattr(module, opener)(self._root / self._choice.sim_chip)
+        return getattr(module, opener)(self.root / chip)
 
     @cached_property
     def soc(self) -> tuple[str, ports.Soc]:
         """The name that was there, and its part; so are the next three."""
-        return _pick("soc", self._choice.soc, SOCS, self)
+        return _pick("soc", self.choice.soc, SOCS, self)
 
     @cached_property
     def attester(self) -> tuple[str, ports.Attester]:
-        return _pick("attest", self._choice.attest, ATTESTERS, self)
+        return _pick("attest", self.choice.attest, ATTESTERS, self)
 
     @cached_property
     def sealer(self) -> tuple[str, ports.Sealer]:
-        return _pick("seal", self._choice.seal, SEALERS, self)
+        return _pick("seal", self.choice.seal, SEALERS, self)
 
     @cached_property
     def keyring(self) -> tuple[str, ports.Keyring]:
-        return _pick("keys", self._choice.keys, KEYRINGS, self)
+        return _pick("keys", self.choice.keys, KEYRINGS, self)
+
+    @cached_property
+    def counter(self) -> tuple[str, ports.Counter]:
+        return _pick("counter", self.choice.counter, COUNTERS, self)
 
 
+def need(given: Kept | None, backend: str, key: str, tells: str) -> Kept:
+    """What a backend cannot be opened without. Raises ConfigWrong."""
+    if given is None:
+        raise ConfigWrong(f'a part of this board is "{backend}", and {key} does not say {tells}')
+    return given
+
+
+Part = TypeVar("Part")
 Opener = Callable[[Bench], Part]
 
 
@@ -117,27 +209,64 @@ def _open_sealed_keyring(bench: Bench) -> ports.Keyring:
     return SealedKeyring(bench.sealer[1], bench.shelf)
 
 
+def _open_mp(bench: Bench) -> ports.Attester:
+    from mpagent.hal.mp import open_mp
+
+    return open_mp(bench.optee_node, bench.choice.relay_tas, TEE_DEADLINE_S, bench.mp_part)
+
+
+def _open_attestation(bench: Bench) -> ports.Attester:
+    from mpagent.hal.attestation import open_attestation
+
+    return open_attestation(bench.optee_node, TEE_DEADLINE_S)
+
+
+def _open_imx(bench: Bench) -> ports.Soc:
+    """With OP-TEE as second source of its fuses, and the pinned MP key as witness of a closed boot."""
+    from mpagent.hal.soc import OpteeOcotp, PinnedKeyWitness, open_imx
+
+    witness = PinnedKeyWitness(lambda: bench.attester[1], bench.choice.mp_key_ids, os.urandom)
+    return open_imx(bench.root, OpteeOcotp(bench.optee_node, TEE_DEADLINE_S), witness)
+
+
+def _open_kernel_key(bench: Bench) -> ports.Sealer:
+    from mpagent.hal.caam import open_kernel_key
+
+    open_chip = None if bench.choice.tpm_tcti is None else lambda: bench.tpm.chip
+    return open_kernel_key(bench.choice.kernel_key_sources, open_chip, root=bench.root)
+
+
 ATTESTERS: Final[Mapping[str, Opener[ports.Attester]]] = {
-    "sim": _open_sim_attester,
+    "mp": _open_mp,
     "tpm": lambda bench: bench.tpm.attester,
+    "card": lambda bench: bench.card.attester,
+    "optee": _open_attestation,
+    "sim": _open_sim_attester,
 }
 SEALERS: Final[Mapping[str, Opener[ports.Sealer]]] = {
-    "sim": _open_sim_sealer,
+    "caam": _open_kernel_key,
     "tpm": lambda bench: bench.tpm.sealer,
+    "pkcs11": lambda bench: bench.token.sealer,
+    "sim": _open_sim_sealer,
 }
 KEYRINGS: Final[Mapping[str, Opener[ports.Keyring]]] = {
-    "sealed": _open_sealed_keyring,
     "tpm": lambda bench: bench.tpm.keyring,
+    "pkcs11": lambda bench: bench.token.keyring,
+    "card": lambda bench: bench.card.keyring,
+    "sealed": _open_sealed_keyring,
 }
 SOCS: Final[Mapping[str, Opener[ports.Soc]]] = {
+    "imx": _open_imx,
     "sim": _open_sim_soc,
     "none": lambda _bench: NoSoc(),
 }
+COUNTERS: Final[Mapping[str, Opener[ports.Counter]]] = {"tpm": lambda bench: bench.tpm.counter}
 OFFERED: Final[Mapping[str, Mapping[str, Opener[Any]]]] = {
     "soc": SOCS,
     "attest": ATTESTERS,
     "seal": SEALERS,
     "keys": KEYRINGS,
+    "counter": COUNTERS,
 }
 
 
@@ -158,12 +287,17 @@ def open_board(choice: BoardChoice, root: Path, shelf: ports.Shelf) -> Iterator[
     with open_bench(choice, root, shelf) as bench:
         (soc, soc_part), (attest, attester) = bench.soc, bench.attester
         (seal, sealer), (keys, keyring) = bench.sealer, bench.keyring
+        chosen = {"soc": soc, "attest": attest, "seal": seal, "keys": keys}
+        counter = None
+        if choice.counter:
+            chosen["counter"], counter = bench.counter
         yield ports.Board(
             soc=soc_part,
             attester=attester,
             sealer=sealer,
             keyring=keyring,
-            chosen={"soc": soc, "attest": attest, "seal": seal, "keys": keys},
+            counter=counter,
+            chosen=chosen,
             activator=bench.tpm.activator if attest == "tpm" else None,
             # Certified under the AK, which means nothing where another attester signs.
             key_prover=bench.tpm.key_prover if attest == keys == "tpm" else None,

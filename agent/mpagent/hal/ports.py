@@ -207,4 +207,4 @@ class Board(NamedTuple):
     key_prover: KeyProver | None = None
     counter: Counter | None = None
     chosen: Mapping[str, str] = MappingProxyType({})
-    """The backend that is there for "soc", "attest", "seal" and "keys", by its name in anchors.toml."""
+    """The backend that is there for "soc", "attest", "seal", "keys" and "counter", by its name in anchors.toml."""
