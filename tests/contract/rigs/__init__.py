@@ -39,7 +39,7 @@ RIGS: Final[Mapping[str, Kind]] = {
     "sim": Kind(make_sim, sealer="sim"),
     "imx": Kind(make_imx, ports=frozenset({"soc"})),
     "mp": Kind(make_mp, ports=frozenset({"attester"})),
-    "optee-attest": Kind(make_attestation, ports=frozenset({"attester"})),
+    "optee": Kind(make_attestation, ports=frozenset({"attester"})),
     "tpm": Kind(make_tpm, shelved="tpm-key-"),
     "tpm-with-sealed-keys": Kind(make_tpm_with_sealed_keys),
     "tpm-measured": Kind(make_measured, frozenset({"sealer"})),
