@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,10 @@ from mpagent.hal.optee import calls
 from mpagent.hal.optee.digprog import read_digprog
 from mpagent.hal.optee.ocotp import read_chip_uid, read_fuses
 from mpagent.hal.ports import Attestation, AttesterMaterial
+from mpsim import fuses, silicon
+from mpsim.optee.bench import EmulatedTee
 from mpwire.errors import MpError
+from tests.mpsim.tee_bench import tee_of_board
 
 NODE = Path("/dev/tee0")
 DEADLINE_S = 10.0
@@ -126,6 +130,27 @@ class TeeProgram:
         self.process.stdin.close()
         self.process.wait(20)
         self.process.stdout.close()
+
+
+Start = Callable[..., tuple[EmulatedTee, TeeProgram]]
+
+
+@contextmanager
+def starting(folder: Path) -> Iterator[Start]:
+    """Makes a board in this folder and a process on it: `plan` is the board's, the rest the scenario's."""
+    with ExitStack() as stack:
+
+        def make(plan: dict[str, Any] | None = None, **scenario: Any) -> tuple[EmulatedTee, TeeProgram]:
+            tee = stack.enter_context(tee_of_board(folder, **(plan or {})))
+            tee.change(**scenario)
+            return tee, stack.enter_context(TeeProgram(tee.environment()))
+
+        yield make
+
+
+def class_point() -> bytes:
+    """The MP key of these boards."""
+    return b"\x04" + silicon.class_public_key("imx8mm", fuses.srk_hash_of("lab"))
 
 
 class _There:

@@ -1,24 +1,17 @@
 """The MP attester over an emulated OP-TEE: every failure has its own cause, and nothing false goes out."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import pytest
 
 from mpagent.hal.mp import causes
 from mpagent.hal.mp.attester import MpAttester
-from mpagent.hal.mp.causes import CAUSES, Cause, MpBroken, Part
-from mpagent.hal.mp.door import PROBE_MESSAGE, PTA, widen
-from mpagent.hal.mp.examination import XTEST_MP_SIGN, judge_signature
-from mpsim import fuses, silicon
-from mpsim.optee.bench import EmulatedTee
-from mpwire import codec, mp, p256, registry
-from mpwire.errors import Malformed
-from tests.mpagent.tee_program import Failed, TeeProgram
-from tests.mpsim.tee_bench import tee_of_board
+from mpagent.hal.mp.causes import Cause, MpBroken, Part
+from mpagent.hal.mp.door import PTA, widen
+from mpwire import mp, registry
+from tests.mpagent.tee_program import Failed, Start, TeeProgram, class_point, starting
 
 MESSAGE = b"a statement\0with a zero in it"
 RELAY = UUID("11112222-3333-4444-5555-666677778888")
@@ -26,19 +19,10 @@ OTHER_RELAY = UUID("99992222-3333-4444-5555-666677778888")
 SOON_S = 0.4
 """A deadline that is waited for."""
 
-Start = Callable[..., tuple[EmulatedTee, TeeProgram]]
-
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Makes a board and a process on it: `plan` is the board's, the rest the scenario's."""
-    with ExitStack() as stack:
-
-        def make(plan: dict[str, Any] | None = None, **scenario: Any) -> tuple[EmulatedTee, TeeProgram]:
-            tee = stack.enter_context(tee_of_board(tmp_path / "board", **(plan or {})))
-            tee.change(**scenario)
-            return tee, stack.enter_context(TeeProgram(tee.environment()))
-
+    with starting(tmp_path / "board") as make:
         yield make
 
 
@@ -50,10 +34,6 @@ def refuse(call: Callable[[], object], cause: Cause) -> Failed:
     assert (failed.value.is_absent, failed.value.is_gone) == (cause.is_absent, True)
     assert (str(failed.value), failed.value.advice) == (cause.text, cause.advice)
     return failed.value
-
-
-def class_point() -> bytes:
-    return b"\x04" + silicon.class_public_key("imx8mm", fuses.srk_hash_of("lab"))
 
 
 # What works.
@@ -436,106 +416,3 @@ def test_another_tee_is_named_and_no_mp_is_looked_for_there(start: Start) -> Non
     with pytest.raises(Failed, match="another TEE: implementation 3") as failed:
         program.open()
     assert failed.value.kind == "OtherTee" and failed.value.is_absent
-
-
-# doctor.
-
-
-def test_working_board_is_examined_whole(start: Start) -> None:
-    _, program = start()
-    found = program.examine()
-    assert (found.cause, found.door, found.public_key, found.mpmr) == (None, PTA, class_point(), mp.MPMR_OPTEE)
-    assert found.key_readable and found.xtest_ta == "missing"
-
-
-def test_xtest_ta_on_the_image_is_found_even_where_the_pta_is_closed(start: Start) -> None:
-    """T-345 Anyone who may open the node signs with it, whatever the access control of the pseudo-TA says."""
-    _, program = start(access_control=True, applications={str(XTEST_MP_SIGN): "mp_sign"})
-    found = program.examine()
-    assert found.xtest_ta == "answers" and found.key_readable and found.public_key is None
-    assert found.cause is not None and found.cause.name == causes.ACCESS_CONTROLLED.name
-    assert program.call("is_key_readable") is True
-
-
-def test_key_behind_access_control_is_not_readable(start: Start) -> None:
-    _, program = start(access_control=True)
-    assert program.examine().key_readable is False
-    assert program.call("is_key_readable") is False
-
-
-@pytest.mark.parametrize("scenario", [{"abi": "old"}, {"curve": "P-521"}, {"sizes": {"key": 96}}])
-def test_key_that_we_refuse_is_readable_all_the_same(start: Start, scenario: dict[str, Any]) -> None:
-    """T-345 A production image fails for it: what is useless to us is not to a thief."""
-    _, program = start(**scenario)
-    assert program.examine().key_readable and program.call("is_key_readable") is True
-
-
-def test_chip_that_hides_its_key_and_signs_gives_it_away(start: Start) -> None:
-    """T-345 An ECDSA signature gives the public key to whoever computes."""
-    tee, program = start()
-    tee.break_next("NOT_SUPPORTED", command=1, times=None)
-    found = program.examine()
-    assert found.cause is not None and found.cause.name == causes.KEY_HIDDEN.name
-    assert found.public_key is None and found.key_readable
-
-
-def test_xtest_ta_cannot_be_ruled_out_without_tee_supplicant(start: Start) -> None:
-    tee, program = start(supplicant=False)
-    assert program.find_xtest_ta(SOON_S) == "unknown"
-    tee.break_next("SECURITY", call="open")
-    assert program.find_xtest_ta(SOON_S) == "refuses"
-
-
-def test_examination_names_the_cause_and_keeps_what_worked(start: Start) -> None:
-    tee, program = start()
-    tee.break_next("GENERIC", command=0, times=None)
-    found = program.examine()
-    assert found.cause is not None and found.cause.name == causes.JOB_FAILED.name
-    assert found.public_key == class_point() and found.mpmr is None and found.key_readable
-
-
-def test_signature_that_does_not_hold_is_found_by_the_examination() -> None:
-    """The engine's MPMR is not the one that came with the signature, or a relay TA changed the message."""
-    key = p256.SoftKey.generate()
-    signature = key.sign_digest(mp.digest(PROBE_MESSAGE, mp.MPMR_OPTEE))
-    assert judge_signature(key.public_key(), mp.MPMR_OPTEE, signature) is None
-    assert judge_signature(key.public_key(), mp.MPMR_ZERO, signature) is causes.SIGNATURE_FALSE
-    changed = key.sign_digest(mp.digest(b"relay:" + PROBE_MESSAGE, mp.MPMR_OPTEE))
-    assert judge_signature(key.public_key(), mp.MPMR_OPTEE, changed) is causes.SIGNATURE_FALSE
-
-
-def test_examined_message_is_no_statement() -> None:
-    """T-346 A Sig_structure is an array of CBOR; this begins like a text, and no reader takes it."""
-    assert PROBE_MESSAGE[0] >> 5 == 3
-    with pytest.raises(Malformed):
-        codec.decode(PROBE_MESSAGE)
-
-
-# The table.
-
-
-@pytest.mark.parametrize(
-    ("word", "cause"),
-    [
-        (0x00000000, None),
-        (0x00010000, causes.FUSES_MISPROGRAMMED),
-        (0x01FF0000, causes.FUSES_MISPROGRAMMED),
-        (0x08000000, causes.FUSES_EMPTY),
-        (0x0000FFFF, None),
-    ],
-)
-def test_fuse_check_register_tells_wrong_fuses_from_empty_ones(word: int, cause: Cause | None) -> None:
-    """No result of OP-TEE tells it: the value is read in U-Boot."""
-    assert causes.explain_mpecc(word) is cause
-
-
-def test_every_cause_has_a_name_of_its_own_and_one_clause_of_advice() -> None:
-    assert len({cause.name for cause in CAUSES}) == len({cause.text for cause in CAUSES}) == len(CAUSES)
-    for cause in CAUSES:
-        assert cause.advice and not cause.advice.endswith(".") and "\n" not in cause.advice + cause.text
-
-
-def test_every_cause_is_met_by_a_test_here() -> None:
-    told = Path(__file__).read_text(encoding="utf-8")
-    names = {value.name: name for name, value in vars(causes).items() if isinstance(value, Cause)}
-    assert [name for name in names.values() if f"causes.{name}" not in told] == []
