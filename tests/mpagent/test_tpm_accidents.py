@@ -73,6 +73,30 @@ def test_ten_power_cuts_lock_nothing(tpm: SoftTpm) -> None:
     assert read_lockout_counter(tpm) == 0
 
 
+def use_a_protected_key(tpm: SoftTpm, folder: Path) -> None:
+    """Another program seals, with the right password, under a key that has dictionary-attack protection."""
+    context, message = str(folder / "key"), folder / "message"
+    message.write_bytes(b"message")
+    tpm.use_tool("tpm2_createprimary", "-C", "o", "-G", "ecc", "-p", "password", "-c", context)
+    made = ["-u", str(folder / "public"), "-r", str(folder / "private")]
+    tpm.use_tool("tpm2_create", "-C", context, "-P", "password", "-i", str(message), *made)
+    tpm.use_tool("tpm2_flushcontext", "-t")
+
+
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "killed"])
+def test_agent_that_closes_keeps_others_from_being_locked_out(tpm: SoftTpm, tmp_path: Path, closed: bool) -> None:
+    """T-105 Denial: what is not ours may be protected; a cut after our TPM2_Shutdown counts as none."""
+    for cut in range(1, 3):
+        use_a_protected_key(tpm, tmp_path)
+        parts = open_tpm(tpm.tcti, MemoryShelf())
+        parts.sealer.seal(DEK)
+        if closed:
+            parts.close()
+        tpm.power_cycle()
+        assert read_lockout_counter(tpm) == (0 if closed else cut)
+        parts.close()
+
+
 def test_nothing_stays_loaded(tpm: SoftTpm) -> None:
     use_everything(tpm.tcti, MemoryShelf())
     assert list_leftovers(tpm) == []

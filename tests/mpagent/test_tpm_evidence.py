@@ -1,7 +1,7 @@
 """What a TPM board shows and what an attacker beside it can do: EK certificate, planted keys, a probe on the bus."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,15 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from mpagent.errors import NotMine, Tampered
+from mpagent.errors import HardwareGone, NotMine, Tampered
 from mpagent.hal.tpm import endorsement, open_tpm, templates
-from mpagent.hal.tpm.attest import AK_NAME, TpmActivator, TpmAttester
+from mpagent.hal.tpm.attest import AK_NAME
 from mpagent.hal.tpm.blobs import WrappedObject, read
-from mpagent.hal.tpm.chip import Chip
-from mpagent.hal.tpm.keys import TpmKeyring
-from mpagent.hal.tpm.seal import TpmSealer
+from mpagent.hal.tpm.chip import Chip, Meaning
 from mpsim.ek_authority import EkAuthority
 from mpsim.shelf import MemoryShelf
 from mpsim.swtpm import SoftTpm
-from mpwire import p256, tpm2
+from mpwire import tpm2
 from mpwire.secret import Secret
 
 DEK = Secret(hashlib.sha256(b"a key that a probe must not see").digest())
@@ -66,6 +64,63 @@ def test_padding_behind_a_certificate_is_cut(tpm: SoftTpm, tmp_path: Path) -> No
     tpm.use_tool("tpm2_nvwrite", "0x01C0000A", "-C", "o", "-i", str(content))
     with open_tpm(tpm.tcti, MemoryShelf()) as parts:
         assert parts.attester.describe().ek_certificate == der
+
+
+def fill_index(tpm: SoftTpm, index: str, content: bytes) -> None:
+    file = Path(f"{tpm.tcti.split('=')[1]}.content")
+    file.write_bytes(content)
+    tpm.use_tool("tpm2_nvdefine", index, "-C", "o", "-s", str(len(content)))
+    tpm.use_tool("tpm2_nvwrite", index, "-C", "o", "-i", str(file))
+
+
+@pytest.mark.parametrize("filling", [b"\0", b"\xff"])
+def test_blank_index_is_no_certificate(tpm: SoftTpm, filling: bytes) -> None:
+    fill_index(tpm, "0x01C0000A", filling * 700)
+    fill_index(tpm, "0x01C00002", filling * 700)
+    with open_tpm(tpm.tcti, MemoryShelf()) as parts:
+        material = parts.attester.describe()
+    assert material.ek_certificate is None and tpm2.read_public(material.ek_public or b"").is_ecc
+
+
+@pytest.mark.parametrize("index", ["0x01C0000A", "0x01C00002"])
+@pytest.mark.parametrize("content", [b"\x30\x82\x03\xe8" + bytes(500), b"-----BEGIN CERTIFICATE-----", b"\x01" * 700])
+def test_index_that_holds_no_certificate_is_named(tpm: SoftTpm, index: str, content: bytes) -> None:
+    """Never sent, and not taken for absent either: an RSA certificate beside it would make another board of it."""
+    fill_index(tpm, index, content)
+    with open_tpm(tpm.tcti, MemoryShelf()) as parts:
+        with pytest.raises(HardwareGone, match=f"{index} holds {len(content)} bytes that are no certificate") as gone:
+            parts.attester.describe()
+        assert "maker" in gone.value.advice
+
+
+class HugeIndexChip(Chip):
+    """A TPM whose indices are larger than swtpm lets anybody define."""
+
+    def run(self, doing: str, verb: Callable[[Any], Any], *meaning: Meaning) -> Any:
+        answer = super().run(doing, verb, *meaning)
+        if isinstance(answer, tuple) and hasattr(answer[0], "nvPublic"):
+            answer[0].nvPublic.dataSize = endorsement.CERTIFICATE_MAX_BYTES + 1
+        assert not isinstance(answer, self.tss.TPM2B_MAX_NV_BUFFER), "it was read"
+        return answer
+
+
+@pytest.mark.parametrize("index", ["0x01C0000A", "0x01C00002"])
+def test_oversized_index_is_named_and_not_read(tpm: SoftTpm, index: str) -> None:
+    fill_index(tpm, index, b"\x30\x82\x01\xf4" + bytes(500))
+    tss = import_module("tpm2_pytss")
+    chip = HugeIndexChip(tss, tss.ESAPI(tpm.tcti))
+    with pytest.raises(HardwareGone, match=f"{index} has {endorsement.CERTIFICATE_MAX_BYTES + 1} bytes"):
+        endorsement.find_endorsement(chip)
+    chip.close()
+
+
+def test_p256_certificate_goes_before_the_rsa_one(tpm: SoftTpm) -> None:
+    """Which EK a TPM shows is its identity: it must not depend on anything but what its maker wrote."""
+    der = tpm.install_ek_certificate(EkAuthority())
+    fill_index(tpm, "0x01C00002", b"\x30\x82\x01\xf4" + bytes(range(250)) * 2)
+    with open_tpm(tpm.tcti, MemoryShelf()) as parts:
+        material = parts.attester.describe()
+    assert material.ek_certificate == der and tpm2.read_public(material.ek_public or b"").is_ecc
 
 
 @pytest.mark.parametrize(
@@ -145,56 +200,3 @@ def test_cleared_tpm_disowns_what_it_made(tpm: SoftTpm) -> None:
             parts.keyring.find_or_make("sign")
         with pytest.raises(NotMine, match="cleared"):
             parts.sealer.unseal(blob)
-
-
-@pytest.fixture
-def probe(tpm: SoftTpm) -> Iterator[tuple[Chip, bytearray]]:
-    """A chip whose bus somebody listens to, and all that went over it."""
-    tss = import_module("tpm2_pytss")
-    heard = bytearray()
-
-    class ListeningTcti(tss.PyTCTI):  # type: ignore[name-defined,misc]  # tpm2-pytss publishes no types
-        def __init__(self, inner: Any) -> None:
-            super().__init__()
-            self.inner = inner
-
-        def do_transmit(self, command: bytes) -> None:
-            heard.extend(command)
-            self.inner.transmit(command)
-
-        def do_receive(self, timeout: int) -> bytes:
-            answer = bytes(self.inner.receive())
-            heard.extend(answer)
-            return answer
-
-    chip = Chip(tss, tss.ESAPI(ListeningTcti(tss.TCTILdr.parse(tpm.tcti))))
-    yield chip, heard
-    chip.close()
-
-
-def test_probe_on_the_bus_hears_no_sealed_key(probe: tuple[Chip, bytearray]) -> None:
-    chip, heard = probe
-    sealer = TpmSealer(chip)
-    assert sealer.unseal(sealer.seal(DEK)) == DEK
-    assert len(heard) > 1000
-    assert DEK.reveal() not in heard
-
-
-def test_probe_on_the_bus_hears_no_shared_secret(probe: tuple[Chip, bytearray]) -> None:
-    """With the X coordinate it could open the Grant."""
-    chip, heard = probe
-    key, peer = TpmKeyring(chip, MemoryShelf()).find_or_make("kem"), p256.SoftKey.generate()
-    shared = key.ecdh(peer.public_key())
-    assert peer.public_key()[1:33] in heard
-    assert shared.reveal() not in heard
-
-
-def test_probe_on_the_bus_hears_no_activated_secret(probe: tuple[Chip, bytearray]) -> None:
-    chip, heard = probe
-    attester = TpmAttester(chip, MemoryShelf())
-    material = attester.describe()
-    public, _ = chip.tss.TPMT_PUBLIC.unmarshal(material.ek_public)
-    make = import_module("tpm2_pytss.utils").make_credential
-    blob, encrypted = make(public, DEK.reveal(), material.attester_id[34:])
-    assert TpmActivator(chip, attester).activate(bytes(blob), bytes(encrypted)) == DEK
-    assert DEK.reveal() not in heard

@@ -132,6 +132,9 @@ class Chip:
     def policy_session(self) -> Iterator[Any]:
         """A fresh policy session, for as long as the block runs. It encrypts nothing: see private_session."""
         tss = self.tss
+        # First, because libtss2 3.2 keeps the salt of a session that the TPM had no room for, and would take it for
+        # the next one's: a policy session after such a failure is refused with BAD_AUTH.
+        self.private_session(inward=False)
         symmetric = tss.TPMT_SYM_DEF(algorithm=tss.TPM2_ALG.NULL)
         session = self.run(
             "opening a policy session",
