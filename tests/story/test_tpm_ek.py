@@ -14,6 +14,7 @@ from mpsim.shelf import MemoryShelf
 from mpsim.swtpm import SoftTpm
 from mpwire import tpm2
 from tests.line import PRODUCT, Factory, Oem
+from tests.mpagent.bus import Probe, listen_to
 
 MADE_AT = "2026-06-01 00:00:00"
 """Before the issuer's clock of these tests."""
@@ -82,6 +83,37 @@ def test_tpm_with_its_makers_rsa_certificate_enrolls(maker: Maker, tmp_path: Pat
         assert key.public_numbers().n == modulus  # type: ignore[union-attr]  # the library's type is any key's
         assert device.secrets() == first
         oem.stop()
+
+
+def test_kept_ek_is_used_and_a_missing_one_made_anew_with_the_same_name(maker: Maker) -> None:
+    """To make an RSA key anew takes a discrete TPM many seconds; one that was evicted is still in the seed."""
+    with SoftTpm(maker.make("tpm")) as tpm:
+        with listen_to(tpm) as probe, open_tpm(probe.tcti, MemoryShelf()) as parts:
+            kept = parts.attester.describe()
+        assert made_in_endorsement_hierarchy(probe) == 0
+        tpm.use_tool("tpm2_evictcontrol", "-C", "p", "-c", "0x81010001")
+        with listen_to(tpm) as probe, open_tpm(probe.tcti, MemoryShelf()) as parts:
+            anew = parts.attester.describe()
+        assert made_in_endorsement_hierarchy(probe) == 1
+        assert (anew.ek_public, anew.ek_certificate) == (kept.ek_public, kept.ek_certificate)
+
+
+def test_other_key_where_makers_keep_the_ek_is_passed_over(maker: Maker, tmp_path: Path) -> None:
+    """Somebody's signing key at that handle is not shown as an EK."""
+    with SoftTpm(maker.make("tpm")) as tpm:
+        with open_tpm(tpm.tcti, MemoryShelf()) as parts:
+            before = parts.attester.describe()
+        tpm.use_tool("tpm2_evictcontrol", "-C", "p", "-c", "0x81010001")
+        other = str(tmp_path / "other")
+        tpm.use_tool("tpm2_createprimary", "-C", "o", "-G", "rsa", "-c", other)
+        tpm.use_tool("tpm2_evictcontrol", "-C", "o", "-c", other, "0x81010001")
+        with open_tpm(tpm.tcti, MemoryShelf()) as parts:
+            assert parts.attester.describe().ek_public == before.ek_public
+
+
+def made_in_endorsement_hierarchy(probe: Probe) -> int:
+    """TPM2_CreatePrimary of EKs."""
+    return sum(code == 0x131 and body[:4] == b"\x40\x00\x00\x0b" for code, body in probe.commands())
 
 
 @pytest.mark.parametrize("pinned", [[ROOT], []], ids=["root without the CA below it", "nothing"])

@@ -18,6 +18,8 @@ CERTIFICATE_INDEX: Final = 0x01C0000A
 """ECC NIST P-256 EK certificate. Source: TCG EK Credential Profile, section 2.2.1.4."""
 RSA_CERTIFICATE_INDEX: Final = 0x01C00002
 """RSA 2048 EK certificate, same source."""
+RSA_KEPT: Final = 0x81010001
+"""Where makers keep the RSA EK (TCG PC Client Platform TPM Profile, TPM 2.0 Provisioning Guidance, section 7.8)."""
 CERTIFICATE_MAX_BYTES: Final = 4_096
 """What Hello takes; more than any EK certificate seen."""
 _CHUNK_BYTES: Final = 512
@@ -53,16 +55,37 @@ def find_endorsement(chip: Chip) -> Endorsement:
 @contextmanager
 def loaded(chip: Chip, template: Template) -> Iterator[Any]:
     """The EK in the TPM, for as long as the block runs."""
-    handle, _ = chip.make_primary(chip.tss.ESYS_TR.ENDORSEMENT, template, "making the EK")
-    with chip.holding(handle):
+    with _opened(chip, template) as (handle, _):
         yield handle
 
 
 def read_public(chip: Chip, template: Template) -> bytes:
     """TPMT_PUBLIC of the EK: the same until the endorsement seed changes."""
+    with _opened(chip, template) as (_, public):
+        return public
+
+
+@contextmanager
+def _opened(chip: Chip, template: Template) -> Iterator[tuple[Any, bytes]]:
+    """Handle and TPMT_PUBLIC. An RSA EK that its maker keeps in the TPM is used as it is: another may take a minute."""
+    kept = _find_kept(chip, template) if template is templates.ENDORSEMENT_RSA else None
+    if kept is not None:
+        yield kept
+        return
     handle, public = chip.make_primary(chip.tss.ESYS_TR.ENDORSEMENT, template, "making the EK")
     with chip.holding(handle):
-        return public
+        yield handle, public
+
+
+def _find_kept(chip: Chip, template: Template) -> tuple[Any, bytes] | None:
+    """The persistent RSA EK, if it is one of the template: whether it is the certified one, the issuer compares."""
+    try:
+        handle = chip.run("looking for the EK", lambda esapi: esapi.tr_from_tpmpublic(RSA_KEPT), _absent)
+    except _Absent:
+        return None
+    public, *_ = chip.run("looking for the EK", lambda esapi: esapi.read_public(handle))
+    area = bytes(public.publicArea.marshal())
+    return (handle, area) if area.startswith(template.stem) and len(area) == len(template.wanted) else None
 
 
 @contextmanager
