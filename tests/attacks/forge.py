@@ -15,7 +15,7 @@ from mpserver.keystore import ROOT, Keystore
 from mpwire import hpke, labels, limits, p256, registry
 from mpwire.codec import encode
 from mpwire.cose import join_sign1, sig_structure, thumbprint, write_sign1
-from mpwire.evidence import outer_headers, read_inner, read_outer, write_tpm_signature
+from mpwire.evidence import outer_headers, read_inner, read_outer, write_optee_signature, write_tpm_signature
 from mpwire.messages.eat import CLAIMS, Claims
 from mpwire.messages.grant import CONTENTS, GRANT, Contents, Grant, SlotGrant, make_check_value, make_grant_info
 from mpwire.messages.issuer import (
@@ -57,8 +57,11 @@ def prove(device: Device) -> bytes:
 def attest_honestly(board: Board, protected: bytes, inner: bytes) -> bytes:
     """The chip signs whatever its root user hands it."""
     made = board.attester.attest(sig_structure(protected, labels.AAD_EVIDENCE, inner))
+    if made.measurement is not None:
+        return join_sign1(protected, {}, inner, write_optee_signature(made.measurement, made.signature))
     if made.attest is None:
-        return join_sign1(protected, {registry.HEADER_MPMR: made.mpmr}, inner, made.signature)
+        beside = {} if made.mpmr is None else {registry.HEADER_MPMR: made.mpmr}
+        return join_sign1(protected, beside, inner, made.signature)
     pcrs = [[index, value] for index, value in made.pcrs]
     signature = write_tpm_signature(made.attest, made.signature)
     return join_sign1(protected, {registry.HEADER_ATTEST_PCRS: pcrs}, inner, signature)
