@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from mpagent.checkup import Finding, State, examine, find_worst
+from mpagent.checkup.card import describe_tries
 from mpagent.checkup.desk import Desk
 from mpagent.checkup.kernel import ask_kernel
 from mpagent.checkup.protection import describe
@@ -31,11 +32,13 @@ from mpagent.hal.choose import BoardChoice
 from mpagent.hal.mp.door import PTA
 from mpagent.hal.mp.examination import Examination, TaState
 from mpagent.hal.soc import open_imx
+from mpagent.hal.tpm import open_tpm
 from mpagent.image import Image
 from mpagent.latch import Latch
 from mpagent.settings import Settings
 from mpsim.board import BoardPlan, make_board
 from mpsim.optee.bench import EmulatedTee
+from mpsim.shelf import MemoryShelf
 from mpsim.swtpm import SoftTpm
 from mpwire import mp
 from mpwire.guard import Guarded
@@ -145,7 +148,7 @@ def test_a_preferred_part_that_is_missing_costs_nothing_while_another_is_there(
     set_board(disk, 'attest = ["tpm", "sim"]', 'seal = ["tpm", "sim"]', 'keys = ["tpm", "sealed"]', 'soc = "sim"', tcti,
               'sim_chip = "../chip"')  # fmt: skip
     done = counter.run(disk, "doctor")
-    assert b"MISSING  seal tpm       no TPM answers" in done.stdout
+    assert b"MISSING  seal tpm       as TPM" in done.stdout
     assert b"OK       choice         soc sim, attest sim, seal sim, keys sealed" in done.stdout
     assert done.returncode == 0
     set_board(disk, 'attest = "sim"', 'seal = "tpm"', 'keys = "sealed"', 'soc = "sim"', tcti, 'sim_chip = "../chip"')
@@ -434,6 +437,50 @@ def test_a_production_image_that_lets_the_key_out_fails(counter: Counter, tmp_pa
     assert (absent[0], absent[1]["MP is shut"]["state"]) == (0, "ok")
 
 
+def test_parts_of_an_image_over_optee_are_opened_one_by_one(counter: Counter, tmp_path: Path) -> None:
+    with imx_board(counter, tmp_path / "b") as (disk, tee):
+        set_board(disk, 'attest = ["mp", "optee"]', 'seal = ["caam", "sim"]', 'keys = "sealed"', 'soc = "imx"',
+                  'sim_chip = "../chip"')  # fmt: skip
+        put_kernel(disk, ())
+        code, found = ask(disk, tee)
+        tee.change(access_control=True)
+        shut_code, shut = ask(disk, tee)
+    assert code == 0
+    assert found["attest mp"]["cause"] == f"mp, id {mp.key_id(class_point()).hex()}"
+    assert re.fullmatch("optee, id [0-9a-f]{64}, OP-TEE's memory [0-9a-f]{64}", found["attest optee"]["cause"])
+    assert found["seal caam"]["state"] == "missing" and found["kernel"]["state"] == "ok"
+    assert found["choice"]["cause"] == "soc imx, attest mp, seal sim, keys sealed"
+    assert found["life cycle"]["cause"] == "closed, shown in this boot by mp-key"
+    # Refused is not absent: an enrollment stops there, though the next one would work.
+    assert shut_code == 77 or shut_code == 74
+    assert shut["choice"]["state"] == "broken" and shut["attest optee"]["state"] == "ok"
+
+
+def test_a_counter_is_not_made_by_looking(counter: Counter, tmp_path: Path) -> None:
+    """T-305 A TPM counter comes into being when it is first read."""
+    disk = counter.make_board(tmp_path / "b1")
+    with SoftTpm(tmp_path / "tpm") as tpm:
+        set_board(disk, 'attest = "sim"', 'seal = "sim"', 'keys = "sealed"', 'soc = "sim"', 'sim_chip = "../chip"',
+                  'counter = "tpm"', f'tpm_tcti = "{tpm.tcti}"')  # fmt: skip
+        done = counter.run(disk, "doctor")
+        assert b"OK       anti-rollback  tpm-nv, counts from the first enrollment on" in done.stdout
+        with open_tpm(tpm.tcti, MemoryShelf()) as parts:
+            tss = parts.chip.tss
+            _, nv = parts.chip.run("listing", lambda esapi: esapi.get_capability(tss.TPM2_CAP.HANDLES, 0x01800000, 8))
+            assert 0x01804D50 not in [int(one) for one in nv.data.handles]
+        counter.enroll(disk)
+        assert re.search(rb"OK +anti-rollback +tpm-nv, at [0-9]+", counter.run(disk, "doctor").stdout)
+
+
+def test_a_cause_is_told_once(counter: Counter, tmp_path: Path) -> None:
+    disk = counter.make_board(tmp_path / "b1")
+    set_board(disk, 'attest = "tpm"', 'seal = "tpm"', 'keys = "tpm"', 'soc = "none"',
+              f'tpm_tcti = "swtpm:path={tmp_path}/none"')  # fmt: skip
+    done = counter.run(disk, "doctor").stdout
+    assert done.count(b"no TPM answers at") == 1
+    assert b"MISSING  choice         as TPM\n" in done
+
+
 # Single rooms
 
 
@@ -547,6 +594,11 @@ def test_a_tpm_that_the_image_does_not_name_is_a_note(tmp_path: Path) -> None:
     assert list(ask_tpm(desk_of(tmp_path))) == []
 
 
+def test_a_card_with_no_try_to_spare_is_broken() -> None:
+    states = [(describe_tries(tries).state, describe_tries(tries).exit_code) for tries in (3, 2, 1, 0)]
+    assert states == [(State.OK, 0), (State.OK, 0), (State.BROKEN, 77), (State.BROKEN, 77)]
+
+
 def test_a_published_key_is_no_key_of_a_product(tmp_path: Path) -> None:
     """The example of NXP's verification tool, which a careless emulation would use."""
     found = Examination(None, "", PTA, b"\x04" + A_KEY, b"\x55" * 32, TaState.MISSING, True)
@@ -565,4 +617,4 @@ def test_every_line_stands_in_the_manual(counter: Counter, tmp_path: Path) -> No
         found = set(ask(disk, tee, "--production")[1])
     named = {one.partition(" ")[0] + " NAME" if one.partition(" ")[0] + " NAME" in known else one for one in found}
     assert named <= known
-    assert known - named <= {"TPM", "TPM room", "kernel", "OK", "note", "MISSING", "BROKEN"}
+    assert known - named <= {"TPM", "TPM room", "card PIN", "counter NAME", "kernel", "OK", "note", "MISSING", "BROKEN"}

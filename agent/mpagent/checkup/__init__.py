@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from mpagent.checkup.card import ask_card
 from mpagent.checkup.desk import Desk
 from mpagent.checkup.finding import Finding, State, explain, find_worst
 from mpagent.checkup.home import ask_home, tell_guard, tell_image
@@ -32,6 +33,7 @@ ROOMS: Final[tuple[Callable[[Desk], Iterator[Question]], ...]] = (
     ask_protection,
     ask_kernel,
     ask_tpm,
+    ask_card,
     ask_parts,
     ask_line,
 )
@@ -47,7 +49,7 @@ def examine(root: Path, guarded: Guarded, *, production: bool = False) -> Iterat
     except MpError as error:
         yield explain("image", error)
     yield from tell_guard(guarded)
-    desk = Desk(root, device, production)
+    desk = Desk(root, device, production=production)
     for room in ROOMS:
         for question in room(desk):
             yield from answer(question)

@@ -2,23 +2,23 @@
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mpagent.compose import Device
+from mpagent.compose import Device, Places
 from mpagent.durable import Disk
 from mpagent.errors import HardwareGone
+from mpagent.hal.choose import Bench, BoardChoice, open_bench, open_board
 from mpagent.hal.soc import Identity, OpteeOcotp, open_imx, read_identity
 from mpagent.shelf import DiskShelf
 
 if TYPE_CHECKING:
-    from mpagent.hal.choose import Bench
+    from mpagent.hal.choose import Bench, BoardChoice, open_bench, open_board
     from mpagent.hal.ports import Board
-    from mpagent.hal.soc import ImxSoc
+from mpagent.hal.soc import ImxSoc
 
-NODE: Final = Path("/dev/tee0")
+_NO_CHOICE: Final = BoardChoice(attest=(), seal=(), keys=(), soc=())
 CALL_S: Final = 3.0
 """One call to OP-TEE; what waits longer waits for a tee-supplicant that is not there."""
 
@@ -47,24 +47,32 @@ class DraftDisk(Disk):
         return f"{name}.damaged-N by the next enroll"
 
 
-@dataclass(frozen=True)
 class Desk:
     """One examination."""
 
-    root: Path
-    device: Device | None
-    """None where the image has no readable anchors: the hardware is looked at all the same."""
-    production: bool = False
-    """Also hold the image against what a production image must not offer."""
-    disk: DraftDisk = field(init=False)
+    def __init__(self, root: Path, device: Device | None, *, production: bool = False) -> None:
+        """`device` is None where the image has no readable anchors: the hardware is looked at all the same.
 
-    def __post_init__(self) -> None:
-        folder = self.device.places.state if self.device is not None else self.root / "var/lib/mpagent"
-        object.__setattr__(self, "disk", DraftDisk(folder))
+        `production`: also hold the image against what a production image must not offer.
+        """
+        self.root: Final = root
+        self.device: Final = device
+        self.production: Final = production
+        self.disk: Final = DraftDisk(Places(root).state)
+
+    @property
+    def choice(self) -> BoardChoice:
+        """Of the image; without one, that of a board about which nothing is known."""
+        return _NO_CHOICE if self.device is None else self.device.choice
+
+    @property
+    def node(self) -> Path:
+        """OP-TEE's device node."""
+        return self.root / self.choice.optee_node
 
     def names(self, sort: str) -> tuple[str, ...]:
-        """Backends the image names for "soc", "attest", "seal" or "keys"; none without an image."""
-        return () if self.device is None else tuple(getattr(self.device.choice, sort))
+        """Backends the image names for "soc", "attest", "seal", "keys" or "counter"; none without an image."""
+        return tuple(getattr(self.choice, sort))
 
     def asks(self, sorts: Iterable[str], names: Collection[str]) -> bool:
         """Whether the image names one of these backends; without an image anything may be asked for."""
@@ -89,22 +97,16 @@ class Desk:
 
     def open_imx(self) -> "ImxSoc":
         """Its facts by kernel and OP-TEE, without a witness. Raises as `identity`."""
-        return open_imx(self.root, OpteeOcotp(NODE, CALL_S))
+        return open_imx(self.root, OpteeOcotp(self.node, CALL_S))
 
     @contextmanager
-    def open_bench(self) -> Iterator["Bench"]:
+    def open_bench(self) -> Iterator[Bench]:
         """The image's parts, each opened when it is asked for."""
-        from mpagent.hal.choose import open_bench
-
-        assert self.device is not None  # no question about the image's choice is asked without one
-        with open_bench(self.device.choice, self.root, DiskShelf(self.disk)) as bench:
+        with open_bench(self.choice, self.root, DiskShelf(self.disk)) as bench:
             yield bench
 
     @contextmanager
     def open_board(self) -> Iterator["Board"]:
         """The board as an enrollment would compose it."""
-        from mpagent.hal.choose import open_board
-
-        assert self.device is not None
-        with open_board(self.device.choice, self.root, DiskShelf(self.disk)) as board:
+        with open_board(self.choice, self.root, DiskShelf(self.disk)) as board:
             yield board

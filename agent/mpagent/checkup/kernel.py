@@ -13,12 +13,11 @@ if TYPE_CHECKING:
 _ABILITY: Final = "kernel"
 _WRAPS: Final = ("wrap af_alg", "wrap dm-crypt")
 """One of them is enough."""
-_SOURCES: Final = ("source caam", "source tee", "source tpm", "source dcp")
 
 
 def ask_kernel(desk: Desk) -> Iterator[Question]:
     """Only for an image that seals by a trusted key."""
-    if any(name in ("caam", "kernel-key") for name in desk.names("seal")):
+    if "caam" in desk.names("seal"):
         yield Question(_ABILITY, lambda: _look(desk), needed=False)
 
 
@@ -33,7 +32,7 @@ def _look(desk: Desk) -> Iterator[Finding]:
         cause = "the kernel does not show its configuration"
         yield Finding(_ABILITY, State.NOTE, cause, "build it with CONFIG_IKCONFIG_PROC=y to have its options checked")
         return
-    sources = _SOURCES[:1] if desk.part is not None and desk.part.layout.caam is not None else _SOURCES
+    sources = [f"source {word}" for word in desk.choice.kernel_key_sources]
     lacking = [*always, *_least(map(missing, sources)), *_least(map(missing, _WRAPS))]
     if not lacking:
         yield Finding(_ABILITY, State.OK, "has every option that sealing by a trusted key needs")

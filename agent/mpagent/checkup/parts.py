@@ -6,46 +6,50 @@ from typing import TYPE_CHECKING, Final
 
 from mpagent.checkup.desk import Desk
 from mpagent.checkup.finding import Finding, State, explain
-from mpagent.checkup.question import Question
+from mpagent.checkup.question import DEADLINE_S, Question
 from mpagent.errors import HardwareGone
+from mpagent.hal.choose import open_part
 from mpwire.errors import MpError
 from mpwire.secret import Secret
 
 if TYPE_CHECKING:
     from mpagent.hal.ports import Attester, Board, Sealer, Soc
 
-_KEEPS_ITS_KEY: Final = ("pkcs11", "optee")
-"""Sealers whose token keeps the key that the first seal makes: they are opened, and not tried."""
+_KEY_MAKING_S: Final = 200.0
+"""OP-TEE's attestation key may have to be made: see hal/attestation."""
+_PROBE: Final = b"mpagent asks OP-TEE for the hash of its memory; no issuer takes this text for a statement"
+_CLOSE: Final = "close the part and reboot"
+_LATER: Final = "opens; its keys are made when the board enrolls"
 
 
 def ask_parts(desk: Desk) -> Iterator[Question]:
     """Candidates in the image's order, then what it comes to."""
-    for sort in ("soc", "attest", "seal", "keys"):
+    for sort in ("soc", "attest", "seal", "keys", "counter"):
         for name in desk.names(sort):
             if (sort, name) not in (("soc", "imx"), ("soc", "none")):  # the one is `part`, the other says nothing
                 yield _question(desk, sort, name)
     if desk.device is not None:
-        yield Question("choice", lambda: _compose(desk))
+        slow = "optee" in desk.names("attest")
+        yield Question("choice", lambda: _compose(desk), deadline_s=_KEY_MAKING_S if slow else DEADLINE_S)
 
 
 def _question(desk: Desk, sort: str, name: str) -> Question:
-    ability = f"{sort} {name}"
+    deadline_s = _KEY_MAKING_S if (sort, name) == ("attest", "optee") else DEADLINE_S
     # One that is missing is passed over; whether anything is left, `choice` says.
-    return Question(ability, lambda: Finding(ability, State.OK, _try(desk, sort, name)), needed=False)
+    return Question(f"{sort} {name}", lambda: _try(desk, sort, name), deadline_s=deadline_s, needed=False)
 
 
-def _try(desk: Desk, sort: str, name: str) -> str:
-    from mpagent.hal.choose import open_part
-
+def _try(desk: Desk, sort: str, name: str) -> Finding:
+    ability = f"{sort} {name}"
     with desk.open_bench() as bench:
         part = open_part(bench, sort, name)
         if sort == "soc":
-            return _describe_soc(part)
+            return Finding(ability, State.OK, _describe_soc(part))
         if sort == "attest":
-            return _describe_attester(part, desk)
-        if sort == "seal" and name not in _KEEPS_ITS_KEY:
-            return _try_sealer(part)
-        return "opens; its keys are made when the board enrolls"
+            return Finding(ability, State.OK, _describe_attester(part, desk))
+        if sort == "seal":
+            return _try_sealer(ability, name, part)
+        return Finding(ability, State.OK, _LATER)
 
 
 def _describe_soc(soc: "Soc") -> str:
@@ -56,14 +60,31 @@ def _describe_soc(soc: "Soc") -> str:
 def _describe_attester(attester: "Attester", desk: Desk) -> str:
     material = attester.describe()
     made = "; its key is made when the board enrolls" if desk.disk.drafts else ""
-    return f"{material.kind}" + (made or f", id {material.attester_id.hex()}")
+    text = material.kind + (made or f", id {material.attester_id.hex()}")
+    if material.kind != "optee":
+        return text
+    return f"{text}, OP-TEE's memory {(attester.attest(_PROBE).measurement or b'').hex()}"
 
 
-def _try_sealer(sealer: "Sealer") -> str:
+def _try_sealer(ability: str, name: str, sealer: "Sealer") -> Finding:
+    """A token keeps the key of its first seal, and so does a TPM behind the kernel's keys: these are only opened."""
+    if name == "pkcs11":
+        return Finding(ability, State.OK, _LATER)
+    told = ""
+    if name == "caam":
+        from mpagent.hal.caam import KernelKeySealer
+        from mpagent.hal.caam.source import Source
+
+        assert isinstance(sealer, KernelKeySealer)
+        told = f"source {sealer.source.word}, wraps by {sealer.wrapper_name}; "
+        if sealer.test_key:
+            return Finding(ability, State.NOTE, f"{told}seals under the public test key of an open part", _CLOSE)
+        if sealer.source is Source.TPM:
+            return Finding(ability, State.OK, f"{told}{_LATER}")
     key = Secret(os.urandom(32))
     if sealer.unseal(sealer.seal(key)) != key:
         raise HardwareGone("the sealer gives back another key than it sealed")
-    return "sealed and unsealed a key"
+    return Finding(ability, State.OK, f"{told}sealed and unsealed a key")
 
 
 def _compose(desk: Desk) -> Iterator[Finding]:
@@ -72,7 +93,7 @@ def _compose(desk: Desk) -> Iterator[Finding]:
         chosen = ", ".join(f"{sort} {name}" for sort, name in board.chosen.items())
         yield Finding("choice", State.OK, chosen)
         yield _look_at_life_cycle(desk, board)
-        yield _look_at_counter(board)
+        yield _look_at_counter(desk, board)
 
 
 def _look_at_life_cycle(desk: Desk, board: "Board") -> Finding:
@@ -91,9 +112,13 @@ def _look_at_life_cycle(desk: Desk, board: "Board") -> Finding:
     return Finding("life cycle", State.OK, f"{words}, shown in this boot by {proof}")
 
 
-def _look_at_counter(board: "Board") -> Finding:
+def _look_at_counter(desk: Desk, board: "Board") -> Finding:
+    """Reading a counter makes it where there is none, so on a board without a vault it is let alone."""
     if board.counter is None:
         return Finding("anti-rollback", State.NOTE, "none: a restored old disk is not noticed")
+    assert desk.device is not None
+    if not desk.device.journal(lambda _text: None).peek()[0].generation:
+        return Finding("anti-rollback", State.OK, f"{board.counter.kind}, counts from the first enrollment on")
     try:
         return Finding("anti-rollback", State.OK, f"{board.counter.kind}, at {board.counter.read()}")
     except MpError as error:

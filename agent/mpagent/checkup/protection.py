@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from mpagent.checkup.desk import CALL_S, NODE, Desk
+from mpagent.checkup.desk import CALL_S, Desk
 from mpagent.checkup.finding import EX_OPERATOR, Finding, State
 from mpagent.checkup.question import Question
 from mpagent.errors import HardwareAbsent, HardwareGone
@@ -28,7 +28,7 @@ _PUBLISHED_IDS: Final = (bytes.fromhex("32f85073497b0275bc336f40639170ce980db7b9
 
 def ask_protection(desk: Desk) -> Iterator[Question]:
     """One question, because its parts follow from the same few calls."""
-    deadline_s = CALL_S * _CALLS_MAX
+    deadline_s = CALL_S * (_CALLS_MAX + len(desk.choice.relay_tas))
     needed, asked = desk.wants("attest", "mp"), desk.asks(("attest",), ("mp",))
     yield Question("MP", lambda: _look(desk), deadline_s=deadline_s, needed=needed, asked=asked)
 
@@ -38,7 +38,7 @@ def _look(desk: Desk) -> Iterator[Finding]:
     identity = desk.part
     part = UNKNOWN_PART if identity is None else Part(identity.layout.family, identity.revision)
     try:
-        check_node(NODE)
+        check_node(desk.node)
     except HardwareGone as unreachable:
         # OP-TEE's own line has the cause.
         state = State.MISSING if isinstance(unreachable, HardwareAbsent) else State.BROKEN
@@ -48,7 +48,7 @@ def _look(desk: Desk) -> Iterator[Finding]:
         elif desk.production:
             yield Finding("MP is shut", state, f"not knowable: {unreachable}", unreachable.advice, EX_OPERATOR)
         return
-    found = examine(NODE, (), CALL_S, part)
+    found = examine(desk.node, desk.choice.relay_tas, CALL_S, part)
     yield from describe(desk, found, needed)
     if desk.production:
         yield judge_production(found)

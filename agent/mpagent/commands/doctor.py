@@ -29,14 +29,20 @@ def run(arguments: Namespace) -> int:
 
     guarded = guard()
     width = None if arguments.json else _find_width()
-    findings = []
+    findings: list[Finding] = []
     for one in examine(arguments.root, guarded, production=arguments.production):
-        findings.append(one)
         if not arguments.json:
-            put_line(_shape(one, width))
+            put_line(_shape(_refer(one, findings), width))
+        findings.append(one)
     if arguments.json:
         put_json([one._asdict() for one in findings])
     return find_worst(findings)
+
+
+def _refer(one: "Finding", told: "list[Finding]") -> "Finding":
+    """The same cause is told once: a part that is broken breaks every line that needs it."""
+    same = next((other for other in told if one.next and (other.cause, other.next) == (one.cause, one.next)), None)
+    return one if same is None else one._replace(cause=f"as {same.ability}", next="")
 
 
 def _find_width() -> int | None:
