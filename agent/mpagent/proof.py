@@ -88,7 +88,7 @@ def write_proof(
     csrs = _make_csrs(board, image)
     attestations = _attest_keys(board, challenge.nonce)
     material = board.attester.describe()
-    claims = _state(board.soc.read_facts(), material, image, agent_version, (sign, kem))
+    claims = _state(board, material, image, agent_version, (sign, kem))
     claims = _bind(claims, hello, raw, challenge.nonce, csrs, attestations)
     inner = write_sign1(
         {registry.HEADER_ALG: registry.ALG_ES256, registry.HEADER_TYP: labels.TYP_EAT},
@@ -109,10 +109,11 @@ def write_proof(
 
 
 def _state(
-    facts: SocFacts, material: AttesterMaterial, image: Image, agent_version: str, keys: tuple[DeviceKey, DeviceKey]
+    board: Board, material: AttesterMaterial, image: Image, agent_version: str, keys: tuple[DeviceKey, DeviceKey]
 ) -> Claims:
     """What the board is, before it is bound to one exchange. `keys` are `sign` and `kem`."""
     sign, kem = keys
+    facts = board.soc.read_facts()
     ids = read_hardware_ids(facts, material)
     return Claims(
         nonce=b"",
@@ -134,6 +135,7 @@ def _state(
         swversion=None if image.swversion is None else (image.swversion,),
         agent_version=agent_version,
         hardware_ids=ids,
+        backends={**board.chosen, "seal": board.sealer.name},
         provenance=_tell_who_vouches(facts, material.kind, image),
     )
 

@@ -51,7 +51,7 @@ class Record(NamedTuple):
     """TrustUpdates believed, as they came: nothing here is believed for standing here (belief.py)."""
     closed: bytes | None = None
     chosen: Mapping[str, str] = MappingProxyType({})
-    """The backends this enrollment began with, by "attest", "seal", "keys" and "counter": it ends with the same ones."""
+    """The backends this enrollment began with, by "attest", "seal", "keys" and "counter": it ends with them."""
 
 
 RECORD = MapOf(

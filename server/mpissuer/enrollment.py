@@ -50,7 +50,7 @@ def challenge(raw: bytes, issuer: Issuer) -> bytes:
 
 
 def weigh_proof(raw: bytes, digest: bytes, issuer: Issuer) -> GrantOrder:
-    """3.10 to 3.36. What the books are asked for a board whose evidence holds."""
+    """3.10 to 3.37. What the books are asked for a board whose evidence holds."""
     shown = appraise(raw, issuer.authority, issuer.catalogue, issuer.clock.now())
     heard, claims = shown.heard, shown.claims
     return GrantOrder(

@@ -41,7 +41,7 @@ class Appraisal:
 
 
 def appraise(raw: bytes, authority: Authority, catalogue: Catalogue, now: int) -> Appraisal:
-    """Steps 3.10 to 3.36 in order. Raises Refused by the name of the first check that failed."""
+    """Steps 3.10 to 3.37 in order. Raises Refused by the name of the first check that failed."""
     heard = take_apart(raw, authority, catalogue, now)  # 3.10, 3.12 to 3.15
     endorsed = check_attester(heard, authority, catalogue, now)  # 3.16 to 3.18
     with step("device-signature"):  # 3.19
@@ -55,7 +55,7 @@ def appraise(raw: bytes, authority: Authority, catalogue: Catalogue, now: int) -
         sorted(claims.slots_wanted) == slots, "slots-wanted", f"image asks for {sorted(claims.slots_wanted)}"
     )  # 3.29
     check_not_expired(heard.challenge, now)  # 3.30
-    grade = check_policy(heard.product, claims, endorsed, authority.realm)  # 3.31 to 3.36
+    grade = check_policy(heard.product, claims, endorsed, authority.realm)  # 3.31 to 3.37
     return Appraisal(heard, claims, certificate_keys, grade)
 
 
@@ -193,7 +193,7 @@ def check_key_attestations(heard: Heard, claims: Claims) -> None:
 
 
 def check_policy(product: Product, claims: Claims, endorsed: Endorsed, realm: str) -> str:
-    """3.31 to 3.36: the product's rules; the attester grade that resulted."""
+    """3.31 to 3.37: the product's rules; the attester grade that resulted."""
     simulated = endorsed.origin == "simulated"
     require(not (realm == "production" and simulated), "origin", "simulated silicon in a production realm")
     require(endorsed.mp_use == product.mp_use == "sign", "mp-use", "this MP key must never sign: mp_use is secret")
@@ -206,7 +206,17 @@ def check_policy(product: Product, claims: Claims, endorsed: Endorsed, realm: st
     _check_software(product, claims)
     grade = grade_of(endorsed, claims)
     require(grade in product.grades, "grade", f"grade {grade} is not accepted for {product.name}")
+    _check_backends(product, claims, realm)
     return grade
+
+
+def _check_backends(product: Product, claims: Claims, realm: str) -> None:
+    """What the image made of the board: where its secrets and its device keys will lie."""
+    is_simulated = realm == "production" and "sim" in claims.backends.values()
+    require(not is_simulated, "backends", "simulated hardware in a production realm")
+    for sort, allowed in (("seal", product.sealers), ("keys", product.keyrings)):
+        used = claims.backends.get(sort)
+        require(not allowed or used in allowed, "backends", f"{sort} by {used!r}, policy wants {', '.join(allowed)}")
 
 
 def _check_software(product: Product, claims: Claims) -> None:

@@ -21,6 +21,9 @@ from mpwire.ueid import TPM_NAME_BYTES
 
 ATTESTERS: Final = ("mp", "tpm", "card", "optee")
 GRADES: Final = ("S", "K", "L")
+SEALERS: Final = ("caam", "kernel-tee", "kernel-tpm", "kernel-dcp", "optee", "pkcs11", "tpm", "sim")
+"""As sealers name themselves: "caam" is the kernel's trusted key on CAAM, "optee" a token that is OP-TEE's TA."""
+KEYRINGS: Final = ("tpm", "pkcs11", "card", "sealed")
 VERSION_MAX: Final = 2**31 - 1
 CERTIFICATES_MAX: Final = 16
 """Requests in a Proof, and escrowed values in a Receipt. Source: wire.md 4.3, 4.5."""
@@ -78,6 +81,10 @@ class Product:
     """"listed", "imported" (any registered one), or in realm lab "first-use" (any at all, grade L)."""
     optee_measurements: tuple[bytes, ...] | None
     """Hashes of OP-TEE allowed; None where the file says "any"."""
+    sealers: tuple[str, ...]
+    """Sealers allowed; empty for any."""
+    keyrings: tuple[str, ...]
+    """Where device keys may live; empty for anywhere."""
     minimum_software: tuple[int, ...]
     slots: tuple[SlotPolicy, ...]
     digest: bytes
@@ -100,6 +107,8 @@ _KEYS: Final[Mapping[str, type]] = {
     "card_roots": list,
     "optee_keys": list,
     "optee_measurements": list,
+    "sealers": list,
+    "keyrings": list,
     "minimum_software": str,
     "slot": list,
 }
@@ -143,6 +152,8 @@ def read_product(text: str) -> Product:
         optee_keys=optee_keys,
         optee_rule=optee_rule,
         optee_measurements=_measurements(tree),
+        sealers=_choices(tree, "sealers", SEALERS) if "sealers" in tree else (),
+        keyrings=_choices(tree, "keyrings", KEYRINGS) if "keyrings" in tree else (),
         minimum_software=read_version(tree.get("minimum_software", "0")),
         slots=_read_slots(tree.get("slot", [])),
         digest=hashlib.sha256(text.encode()).digest(),

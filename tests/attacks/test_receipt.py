@@ -225,8 +225,8 @@ def test_wrong_inclusion_proof_is_refused(device: Device, factory: Factory, oem:
     assert closed.path
 
     for wrong in (
-        closed._replace(leaf_leaf_index=closed.leaf_index - 1),
-        closed._replace(leaf_leaf_index=closed.leaf_index + 1),
+        closed._replace(leaf_index=closed.leaf_index - 1),
+        closed._replace(leaf_index=closed.leaf_index + 1),
         closed._replace(path=closed.path[:-1]),
         closed._replace(path=(*closed.path, bytes(32))),
         closed._replace(path=(bytes(32), *closed.path[1:])),

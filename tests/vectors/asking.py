@@ -387,6 +387,11 @@ def _policy() -> Iterator[Vector]:
     yield bent("image compared as text", "3.35", old, {"minimum_software": [1, 10]}, swversion=("1.9.0",))
     yield bent("image of unknown version", "3.35", old, swversion=None)
     yield bent("image of a version that is none", "3.35", old, swversion=("1.4.2-dirty",))
+    yield bent("sealer the product does not list", "3.37", "backends", {"sealers": ["optee", "tpm"]})
+    yield bent("keyring the product does not list", "3.37", "backends", {"keyrings": ["tpm"]})
+    yield bent("no sealer where the product lists some", "3.37", "backends", {"sealers": ["caam"]}, backends={})
+    listed = {"sealers": ["tpm", "caam"], "keyrings": ["sealed"]}
+    yield bent("sealer and keyring that the product lists", "3.48", "order", listed)
     yield bent("grade below the product's", "3.36", "grade", {"grades": ["K"]})
     yield _proof("tpm where the product wants S", "3.36", "grade", "tpm", policy={"grades": ["S"]})
     yield _proof("simulated silicon where the lab wants S", "3.36", "grade", issuer={"origin": "simulated"})

@@ -171,6 +171,7 @@ def make_claims(
         slots_wanted=SLOTS,
         agent_version="0.1.0",
         hardware_ids=hardware_ids(kind),
+        backends={"seal": "caam", "keys": "sealed"},
         life_cycle=3,
         srk_hash=SRK_HASH,
         swname="provisioning",

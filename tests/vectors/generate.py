@@ -28,6 +28,8 @@ def render_world() -> str:
             "eks": [tpm2.make_name(world.EK_PUBLIC).hex()],
             "card_roots": [cards.ROOT_PEM],
             "optee_rule": "listed",
+            "sealers": [],
+            "keyrings": [],
             "optee_keys": [exchange.attester_id("optee").hex()],
             "optee_measurements": [rsa.MEASUREMENT.hex()],
         },

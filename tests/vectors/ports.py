@@ -90,6 +90,8 @@ class FixedIssuer:
             ek_roots=(),
             card_roots=tuple(told["card_roots"]),
             optee_rule=told["optee_rule"],
+            sealers=tuple(told["sealers"]),
+            keyrings=tuple(told["keyrings"]),
             minimum_software=tuple(told["minimum_software"]),
             slots=tuple(
                 SlotPolicy(**one, value=Secret(b"x") if one["kind"] == "static" else None) for one in told["slots"]

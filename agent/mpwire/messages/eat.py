@@ -36,6 +36,7 @@ class Claims(NamedTuple):
     slots_wanted: tuple[str, ...]
     agent_version: str
     hardware_ids: dict[str, bytes]
+    backends: Mapping[str, str]
     oemid: bytes | None = None
     life_cycle: int | None = None
     srk_hash: bytes | None = None
@@ -96,5 +97,11 @@ CLAIMS = MapOf(
         "hardware_ids",
         TableOf(Text(16), Octets(1, 68), 8),
         "imx-uid, tpm-ek, card-key, optee-key: ids the hardware cannot change",
+    ),
+    Field(
+        registry.CLAIM_BACKENDS,
+        "backends",
+        TableOf(Text(16), Text(32), 8),
+        "seal, keys, soc, attest, counter: the part in use",
     ),
 )
