@@ -118,6 +118,14 @@ def test_without_supplicant_it_says_so_soon_and_leaves_no_process(tee: EmulatedT
     assert not storage_file(tee.chip).exists()
 
 
+def test_a_key_that_takes_its_time_to_be_made_is_waited_for(tee: EmulatedTee, program: TeeProgram) -> None:
+    """Killed half-way, it would be made anew at every try; only its first use takes that long."""
+    tee.change(key_making_s=3.0)
+    begin(program, 2.0)
+    assert program.time("describe").took_s > 3.0
+    assert program.time("attest", MESSAGE).took_s < 2.0
+
+
 def test_a_key_in_memory_needs_no_supplicant(tee: EmulatedTee, program: TeeProgram) -> None:
     """So does an RPMB that the kernel serves itself: only the pseudo-TA knows whether it needs one."""
     begin(program)

@@ -7,6 +7,7 @@ stands before the signature in the same buffer.
 """
 
 import hashlib
+import time
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -58,14 +59,15 @@ class KeyStore:
         self._path = storage_file(chip)
         self._key: rsa.RSAPrivateKey | None = None
 
-    def reach(self, state: str, wait_for_supplicant: Wait) -> rsa.RSAPrivateKey:
-        """Load, or make and store. `state` is the scenario's `storage`. Raises TeeRefusal."""
+    def reach(self, scenario: Scenario, wait_for_supplicant: Wait) -> rsa.RSAPrivateKey:
+        """Load, or make and store. Raises TeeRefusal."""
         if self._key is None:
             wait_for_supplicant()
-            self._key = self._load(state)
+            self._key = self._load(scenario.storage)
         if self._key is None:
+            time.sleep(scenario.key_making_s)
             self._key = rsa.generate_private_key(EXPONENT, KEY_BITS)
-            if state == "full":
+            if scenario.storage == "full":
                 raise TeeRefusal(Result.STORAGE_NO_SPACE)
             put_key(self._path.parents[1], self._key)
         return self._key
@@ -122,7 +124,7 @@ class AttestationPta:
 
     def _export(self, exponent: Param, modulus: Param, algorithm: Param) -> None:
         """Both sizes are told even where only one buffer is too small."""
-        numbers = self._keys.reach(self._scenario.storage, self._wait).public_key().public_numbers()
+        numbers = self._keys.reach(self._scenario, self._wait).public_key().public_numbers()
         short = False
         for param, number in ((exponent, numbers.e), (modulus, numbers.n)):
             content = number.to_bytes((number.bit_length() + 7) // 8, "big")
@@ -138,7 +140,7 @@ class AttestationPta:
     def _sign(self, nonce: Param, output: Param, uuid: Param | None) -> None:
         if nonce.memory is None or not nonce.room or (output.memory is None and output.room):
             raise TeeRefusal(Result.BAD_PARAMETERS)
-        key = self._keys.reach(self._scenario.storage, self._wait)
+        key = self._keys.reach(self._scenario, self._wait)
         output.size = HASH_BYTES + key.key_size // 8
         if output.room < output.size:
             raise TeeRefusal(Result.SHORT_BUFFER)

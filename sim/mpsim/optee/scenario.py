@@ -68,6 +68,8 @@ class Scenario:
     """Sizes given back in place of the right ones: "key", "signature", "mpmr"."""
     storage: str = "good"
     """Of the attestation key: "full" (what is made cannot be stored), or "damaged" (what is read is removed)."""
+    key_making_s: float = 0.0
+    """How long the attestation key takes to be made, besides what it takes here."""
     attestation: str = "good"
     """"false" spoils its signatures, "short" tells a size too small, "other" names another algorithm."""
     build: str = "4.10.0"
