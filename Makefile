@@ -1,12 +1,12 @@
 # Everything generated goes to out/ and .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test bench fuzz floor demo clean
+.PHONY: help setup lint test bench fuzz floor demo qemu-image qemu-keys clean
 
 PYTHON := .venv/bin/python
 export PYTHONPYCACHEPREFIX := $(CURDIR)/out/pycache
 
 help:  ## print this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 setup:  ## system packages, .venv and the three wheels; at once when nothing changed
 	@scripts/setup.sh
@@ -32,6 +32,12 @@ floor: setup  ## device-side tests on the oldest releases a device may carry
 
 demo: setup  ## four boards, one server, seven attacks; report in out/demo/report.json
 	@$(PYTHON) -m mpsim.demo --out out/demo
+
+qemu-image: setup  ## kernel and root for the QEMU bench, in the user's cache; 20 minutes once, then at once
+	@scripts/qemu.sh
+
+qemu-keys: setup  ## the kernel-key sealer on a real kernel in QEMU, with reboots and power cuts
+	@scripts/qemu.sh tests/qemu/bench/test_kernel_key.py
 
 clean:  ## remove all that was generated
 	@rm -rf out .venv

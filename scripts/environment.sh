@@ -15,6 +15,26 @@ is_current() {
     [ -f "$1/stamp" ] && [ "$(cat "$1/stamp")" = "$2" ]
 }
 
+missing_packages() {
+    for package in "$@"; do
+        dpkg-query --show --showformat='${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || echo "$package"
+    done
+}
+
+# install_packages PACKAGE...: those that are missing, by apt as root or by sudo. Under the lock out/setup.lock.
+install_packages() {
+    command -v dpkg-query >/dev/null || fail "this is not Debian; install by hand what matches: $*"
+    missing=$(missing_packages "$@" | tr '\n' ' ')
+    [ -n "$missing" ] || return 0
+    if [ "$(id -u)" = 0 ]; then root=""; else root=sudo; fi
+    [ -z "$root" ] || command -v sudo >/dev/null || fail "run as root or install sudo; missing packages: $missing"
+    echo "system packages: $missing"
+    $root apt-get -qq -o DPkg::Lock::Timeout=600 update </dev/null
+    # shellcheck disable=SC2086  # a list of words
+    $root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600 install --yes \
+        --no-install-recommends $missing </dev/null >out/apt.log 2>&1 || { cat out/apt.log >&2; fail "apt-get failed"; }
+}
+
 # find_python VERSION...: prints the first interpreter that is there, can make environments and can build C parts.
 # An interpreter kept by pyenv is found even when it is not the one pyenv has switched to.
 find_python() {

@@ -12,25 +12,6 @@ PACKAGES="gcc libc6-dev pkg-config libtss2-dev libtss2-tcti-swtpm0 swtpm swtpm-t
     strace faketime git clevis clevis-tpm2 systemd
     softhsm2 pcscd vsmartcard-vpcd opensc libpcsclite-dev iproute2 util-linux"
 
-missing_packages() {
-    for package in "$@"; do
-        dpkg-query --show --showformat='${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || echo "$package"
-    done
-}
-
-install_packages() {
-    command -v dpkg-query >/dev/null || fail "this is not Debian; install by hand what matches: $*"
-    missing=$(missing_packages "$@" | tr '\n' ' ')
-    [ -n "$missing" ] || return 0
-    if [ "$(id -u)" = 0 ]; then root=""; else root=sudo; fi
-    [ -z "$root" ] || command -v sudo >/dev/null || fail "run as root or install sudo; missing packages: $missing"
-    echo "system packages: $missing"
-    $root apt-get -qq -o DPkg::Lock::Timeout=600 update </dev/null
-    # shellcheck disable=SC2086  # a list of words
-    $root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600 install --yes \
-        --no-install-recommends $missing </dev/null >out/apt.log 2>&1 || { cat out/apt.log >&2; fail "apt-get failed"; }
-}
-
 key=$(fingerprint scripts/setup.sh scripts/environment.sh constraints/*.txt pyproject.toml server/pyproject.toml \
     sim/pyproject.toml)
 zcbor_key=$(fingerprint scripts/environment.sh constraints/zcbor.txt constraints/build.txt)
