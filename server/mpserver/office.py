@@ -3,7 +3,7 @@
 import os
 import pwd
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,6 +31,17 @@ class JobPlan:
     name: str
     product: str
     quota: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Act:
+    """One change, and how it stands in the tree."""
+
+    kind: str
+    action: str
+    subject: str
+    digest: bytes
+    change: Callable[[], None]
 
 
 class Office:
@@ -64,26 +75,42 @@ class Office:
 
     def import_key(self, key: RegisteredKey) -> bool:
         """True when it was new. Raises NeedsPerson for a simulated part in production or a key known otherwise."""
-        if key.origin == "simulated" and self._state.realm == "production":
-            raise NeedsPerson("a simulated part's key cannot be registered in realm production")
-        known = self._connection.execute(
-            "SELECT kind, public_key, origin, mp_use, part, use FROM attester_keys WHERE key_id = ?", (key.key_id,)
-        ).fetchone()
-        row = (key.kind, key.public_key, key.origin, key.mp_use, key.part, key.use)
-        if known == row:
-            return False
-        if known is not None:
-            raise NeedsPerson(f"key {key.key_id.hex()} is registered already, with other facts (origin {known[2]})")
+        return self.import_keys([key]) == 1
 
-        def act() -> None:
+    def import_keys(self, keys: Sequence[RegisteredKey]) -> int:
+        """How many were new: all of them are registered or, where one is refused as by `import_key`, none."""
+        new: dict[bytes, RegisteredKey] = {}
+        for key in keys:
+            if key.origin == "simulated" and self._state.realm == "production":
+                raise NeedsPerson("a simulated part's key cannot be registered in realm production")
+            known = new.get(key.key_id) or self._find_key(key.key_id)
+            if known is not None and known != key:
+                raise NeedsPerson(
+                    f"key {key.key_id.hex()} is registered already, with other facts (origin {known.origin})"
+                )
+            if known is None:
+                new[key.key_id] = key
+        if new:
+            self._do_all([self._make_registration(key) for key in new.values()])
+        return len(new)
+
+    def _find_key(self, key_id: bytes) -> RegisteredKey | None:
+        row = self._connection.execute(
+            "SELECT key_id, kind, public_key, origin, mp_use, part, use FROM attester_keys WHERE key_id = ?", (key_id,)
+        ).fetchone()
+        return RegisteredKey(*row) if row else None
+
+    def _make_registration(self, key: RegisteredKey) -> _Act:
+        row = (key.kind, key.public_key, key.origin, key.mp_use, key.part, key.use)
+
+        def change() -> None:
             self._connection.execute(
                 "INSERT INTO attester_keys (key_id, kind, public_key, origin, mp_use, part, use, added_at)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (key.key_id, *row, self._state.clock.now()),
             )
 
-        self._do("key", "import", key.key_id.hex()[:64], digest_of_object("key", key.key_id, *row), act)
-        return True
+        return _Act("key", "import", key.key_id.hex()[:64], digest_of_object("key", key.key_id, *row), change)
 
     def record_comparison(self, product: str, verdict: str, one: bytes, other: bytes) -> None:
         """That two boards of a product had the MP keys of these ids: one and the same ("class") or not ("device").
@@ -164,15 +191,20 @@ class Office:
                 raise ProductWrong(f"mp_use: product {name} already uses key {shared.pop().hex()} as {other.mp_use}")
 
     def _do(self, kind: str, action: str, subject: str, digest: bytes, change: Callable[[], None]) -> None:
+        self._do_all([_Act(kind, action, subject, digest, change)])
+
+    def _do_all(self, acts: Sequence[_Act]) -> None:
+        """In one transaction, each with its audit row and its entry."""
         now = self._state.clock.now()
 
         def act(books: SqlBooks) -> None:
-            change()
-            self._connection.execute(
-                "INSERT INTO audit (at, actor, action, subject, digest) VALUES (?, ?, ?, ?, ?)",
-                (now, actor(), f"{kind} {action}", subject, digest),
-            )
-            books.append(ENTRY.encode(Entry(kind, now, subject, digest)))
+            for one in acts:
+                one.change()
+                self._connection.execute(
+                    "INSERT INTO audit (at, actor, action, subject, digest) VALUES (?, ?, ?, ?, ?)",
+                    (now, actor(), f"{one.kind} {one.action}", one.subject, one.digest),
+                )
+                books.append(ENTRY.encode(Entry(one.kind, now, one.subject, one.digest)))
 
         outcome = self._sequencer.settle([Work(act)])[0]
         if isinstance(outcome, Exception):

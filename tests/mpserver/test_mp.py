@@ -368,3 +368,35 @@ def test_a_key_from_a_log_verifies_what_the_same_chip_signs_later(desk: Desk) ->
     key = p256.SoftKey.from_scalar(Secret(bytes(31) + b"\x07"))
     signature = key.sign_digest(mp.digest(b"two", mp.MPMR_OPTEE)).hex()
     assert verify(desk, key=OTHER_ID, message=b"two".hex(), signature=signature)["mpmr"] == "optee-constant"
+
+
+def make_records(count: int) -> list[dict[str, str]]:
+    """Keys of a line of boards, as the station that made them hands them over."""
+    points = [p256.SoftKey.generate().public_key()[1:] for _ in range(count)]
+    return [{"public_key": point.hex(), "origin": "silicon", "part": "imx8mm"} for point in points]
+
+
+def test_a_list_of_keys_is_registered_together(desk: Desk) -> None:
+    records = make_records(3)
+    listed = desk.write("keys.json", json.dumps([*records, records[0]]))
+    assert desk.read("key", "import", listed)["new"] == 3
+    assert desk.read("key", "import", listed)["new"] == 0
+    assert len(desk.read("key", "list")) == 3 and entries(desk) == ["key"] * 3
+    assert desk.read("ledger", "verify")["entries"] == 3
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code", "said"),
+    [
+        (lambda records: [*records, {"public_key": "00", "origin": "silicon"}], 64, "record 4: "),
+        (lambda records: [*records, 7], 64, "record 4: "),
+        (lambda records: [], 64, "1 to 10000"),
+        (lambda records: records * 4_000, 64, "1 to 10000"),
+        (lambda records: [*records, {**records[0], "origin": "simulated"}], 77, "with other facts"),
+    ],
+    ids=["wrong record", "no record", "empty", "endless", "contradiction"],
+)
+def test_a_list_with_one_wrong_key_registers_none(desk: Desk, spoil: Any, code: int, said: str) -> None:
+    ended, out, err = desk.run("key", "import", desk.write("keys.json", json.dumps(spoil(make_records(3)))))
+    assert (ended, out) == (code, "") and said in err
+    assert desk.read("key", "list") == [] and entries(desk) == []

@@ -20,6 +20,8 @@ from mpwire import optee
 from mpwire.errors import Malformed
 from mpwire.ueid import TPM_NAME_BYTES
 
+KEYS_MAX: Final = 10_000
+"""Records of one file: some 10 MB, and a transaction of a second or two."""
 PART_MAX: Final = 64
 """Letters of a part's name in a key file; NXP's are shorter than 20."""
 
@@ -100,22 +102,26 @@ def product_anchors(options: argparse.Namespace) -> Shown:
 def add_key(parser: argparse.ArgumentParser) -> None:
     """Verbs."""
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    add = verbs.add_parser("import", help="register an attester key or an EK from a JSON file")
+    add = verbs.add_parser("import", help="register attester keys or EKs from a JSON file: one record, or a list")
     add.add_argument("file", type=Path)
     add.set_defaults(run=key_import)
     verbs.add_parser("list", help="registered keys; public keys are not printed").set_defaults(run=key_list)
 
 
 def key_import(options: argparse.Namespace) -> Shown:
-    """Twice the same is no error."""
-    key = read_key_record(read_text(options.file))
+    """One record, or a list of them, registered together or not at all. Twice the same is no error."""
+    keys = read_key_records(read_text(options.file))
     state = open_state(options.dir)
     try:
-        is_new = Office(state).import_key(key)
+        new = Office(state).import_keys(keys)
     finally:
         state.close()
-    value = {"key_id": key.key_id.hex(), "kind": key.kind, "origin": key.origin, "new": is_new}
-    return Shown(value, f"key {key.key_id.hex()} ({key.origin}) {'registered' if is_new else 'was registered already'}")
+    if len(keys) != 1:
+        value: dict[str, Any] = {"keys": [one.key_id.hex() for one in keys], "new": new}
+        return Shown(value, f"{len(keys)} keys: {new} registered, {len(keys) - new} were registered already")
+    key = keys[0]
+    value = {"key_id": key.key_id.hex(), "kind": key.kind, "origin": key.origin, "new": new == 1}
+    return Shown(value, f"key {key.key_id.hex()} ({key.origin}) {'registered' if new else 'was registered already'}")
 
 
 def key_list(options: argparse.Namespace) -> Shown:
@@ -132,15 +138,30 @@ def key_list(options: argparse.Namespace) -> Shown:
     return Shown(value, "" if value else "no keys: mpserver key import FILE")
 
 
-def read_key_record(text: str) -> RegisteredKey:
+def read_key_records(text: str) -> list[RegisteredKey]:
+    """One record, or a JSON list of 1 to KEYS_MAX. Raises Usage naming the record and the field."""
+    try:
+        told = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Usage(f"key file: not JSON: {error}") from error
+    if not isinstance(told, list):
+        return [read_key_record(told)]
+    if not 1 <= len(told) <= KEYS_MAX:
+        raise Usage(f"key file: a list has 1 to {KEYS_MAX} records, this one {len(told)}")
+    keys = []
+    for place, record in enumerate(told, 1):
+        try:
+            keys.append(read_key_record(record))
+        except Usage as error:
+            raise Usage(f"record {place}: {error}") from error
+    return keys
+
+
+def read_key_record(record: object) -> RegisteredKey:
     """A record of `mpsim mp-key`, or {"kind": "tpm", "ek_name": hex} or {"kind": "optee", "public_key": hex} and more.
 
     Raises Usage naming the field.
     """
-    try:
-        record = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise Usage(f"key file: not JSON: {error}") from error
     if not isinstance(record, dict):
         raise Usage("key file: not one JSON object")
     origin = record.get("origin")

@@ -97,8 +97,10 @@ def import_log(options: argparse.Namespace) -> Shown:
         )
         value["pinned_by"] = _find_products(state, key.key_id)
         if known != key and not _confirm(value, key.key_id.hex(), options):
-            again = f"mpserver mp import-log {options.file} --confirm {key.key_id.hex()}"
-            words = f"nothing was registered. Compare the fingerprint with the board's, then: {again}"
+            words = (
+                "nothing was registered. Have the fingerprint read out by whoever made the log, then:"
+                f" mpserver mp import-log {options.file} --confirm FINGERPRINT"
+            )
             return _refuse(value, "not-confirmed", words)
         return _register(state, key, value)
     finally:
