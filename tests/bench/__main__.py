@@ -10,11 +10,12 @@ import time
 from pathlib import Path
 
 import enrolling
+import probing
 import sealing
 import serving
 from figures import describe_machine, summary
 
-PARTS = {"server": serving.measure, "device": enrolling.measure, "sealing": sealing.measure}
+PARTS = {"server": serving.measure, "device": enrolling.measure, "sealing": sealing.measure, "probe": probing.measure}
 
 
 def main() -> int:
