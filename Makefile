@@ -1,6 +1,6 @@
 # Everything generated goes to out/ and .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test bench fuzz floor demo qemu-image qemu-keys clean
+.PHONY: help setup lint test bench coverage fuzz floor demo qemu-image qemu-keys clean
 
 PYTHON := .venv/bin/python
 export PYTHONPYCACHEPREFIX := $(CURDIR)/out/pycache
@@ -22,6 +22,9 @@ test: lint  ## lint, then every test but bench and fuzz
 bench: setup  ## speed and size of server, device and sealing; JSON in out/bench/
 	@scripts/floor.sh --prepare
 	@$(PYTHON) tests/bench --out out/bench
+
+coverage: setup  ## branch coverage of the hardware backends; every branch that no test reaches says why
+	@scripts/coverage.sh
 
 FUZZ_SECONDS ?= 10
 fuzz: setup  ## one atheris target per decoder, FUZZ_SECONDS each
