@@ -34,6 +34,12 @@ def test_broken_approval_is_refused_by_its_rule(vector: Vector) -> None:
     assert str(caught.value).startswith(vector["rule"])
 
 
+@pytest.mark.parametrize("pcrs", [[], [(16, bytes(31) + b"\1")], [(-1, bytes(31) + b"\1")]], ids=str)
+def test_no_approval_is_written_that_no_reader_takes(pcrs: list[tuple[int, bytes]]) -> None:
+    with pytest.raises(Malformed, match="PCRs are 1 to 16 of 0 to 15"):
+        pcr_policy.write_approval("lab", "gateway", pcrs, lambda _: bytes(64))
+
+
 @of_kind("trust")
 def test_approval_that_the_authority_did_not_sign_is_refused(vector: Vector) -> None:
     """T-281 Forged approval: another key, or a true signature beside other PCRs, another product or realm."""

@@ -117,7 +117,5 @@ def _write_new(path: Path, raw: bytes) -> None:
     try:
         with path.open("xb") as file:
             file.write(raw)
-    except FileExistsError:
-        raise Usage(f"{path} exists already") from None
     except OSError as error:
         raise StateBroke(f"cannot write {path}: {error.strerror}") from error
