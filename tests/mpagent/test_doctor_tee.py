@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mpagent.hal.mp.door import PTA
 from mpwire import mp
 from tests.line import class_point
 
@@ -116,12 +117,30 @@ def test_a_production_image_that_lets_the_key_out_fails(counter: Counter, tmp_pa
         unreachable = ask(disk, tee, "--production")
         tee.change(open_errno="ENOENT")
         absent = ask(disk, tee, "--production")
+        tee.change(open_errno=None, access_control=False)
+        tee.break_next("GENERIC", times=None)
+        failing = ask(disk, tee, "--production")
     assert (readable[0], readable[1]["MP is shut"]["cause"]) == (77, "the MP public key can be read")
     assert (shut[0], shut[1]["MP is shut"]["state"], shut[1]["MP"]["state"]) == (0, "ok", "ok")
     assert (xtest[0], xtest[1]["MP is shut"]["cause"]) == (77, "xtest's mp_sign TA signs for anybody")
     assert (unknown[0], unknown[1]["MP is shut"]["state"]) == (0, "note")
     assert (unreachable[0], unreachable[1]["MP is shut"]["state"]) == (77, "broken")
     assert (absent[0], absent[1]["MP is shut"]["state"]) == (0, "ok")
+    assert (failing[0], failing[1]["MP is shut"]["state"]) == (77, "broken")
+
+
+def test_a_production_image_whose_engine_does_not_answer_is_not_passed(counter: Counter, tmp_path: Path) -> None:
+    """T-306 A door that only happens to be stuck now is no shut one, and an image that needs no MP is judged too."""
+    with imx_board(counter, tmp_path / "b") as (disk, tee):
+        tee.break_next("HANG", uuid=str(PTA), times=None)
+        code, found = ask(disk, tee, "--production")
+    assert (code, found["MP is shut"]["state"]) == (77, "broken")
+
+
+def test_a_csf_without_unlock_shuts_the_engine_too(counter: Counter, tmp_path: Path) -> None:
+    with imx_board(counter, tmp_path / "b", unlock_mfg=False) as (disk, tee):
+        _, found = ask(disk, tee, "--production")
+    assert (found["MP is shut"]["state"], found["MP is shut"]["exit_code"]) == ("ok", 0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

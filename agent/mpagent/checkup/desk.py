@@ -14,9 +14,8 @@ from mpagent.hal.soc import Identity, OpteeOcotp, open_imx, read_identity
 from mpagent.shelf import DiskShelf
 
 if TYPE_CHECKING:
-    from mpagent.hal.choose import Bench, BoardChoice, open_bench, open_board
     from mpagent.hal.ports import Board
-from mpagent.hal.soc import ImxSoc
+    from mpagent.hal.soc import ImxSoc
 
 _NO_CHOICE: Final = BoardChoice(attest=(), seal=(), keys=(), soc=())
 CALL_S: Final = 3.0

@@ -4,15 +4,17 @@ from collections.abc import Iterator
 from typing import Final
 
 from mpagent.checkup.desk import CALL_S, Desk
-from mpagent.checkup.finding import EX_OPERATOR, Finding, State
+from mpagent.checkup.finding import EX_OPERATOR, Finding, State, explain
 from mpagent.checkup.question import Question
 from mpagent.errors import HardwareAbsent, HardwareGone
 from mpagent.hal.mp import UNKNOWN_PART, Part, causes
+from mpagent.hal.mp.causes import Cause
 from mpagent.hal.mp.door import PTA
 from mpagent.hal.mp.examination import Examination, TaState, examine
 from mpagent.hal.optee import check_node
 from mpagent.hal.ports import LifeCycle
 from mpwire import mp
+from mpwire.errors import MpError
 
 _CALLS_MAX: Final = 8
 """Opening twice, reading the key twice, signing, and three to spare."""
@@ -27,10 +29,14 @@ _PUBLISHED_IDS: Final = (bytes.fromhex("32f85073497b0275bc336f40639170ce980db7b9
 
 
 def ask_protection(desk: Desk) -> Iterator[Question]:
-    """One question, because its parts follow from the same few calls."""
+    """One question, because its parts follow from the same few calls. A production image has to give an answer."""
     deadline_s = CALL_S * (_CALLS_MAX + len(desk.choice.relay_tas))
-    needed, asked = desk.wants("attest", "mp"), desk.asks(("attest",), ("mp",))
-    yield Question("MP", lambda: _look(desk), deadline_s=deadline_s, needed=needed, asked=asked)
+    needed = desk.wants("attest", "mp") or desk.production
+    yield Question("MP", lambda: _look(desk), deadline_s=deadline_s, needed=needed, asked=_is_asked(desk))
+
+
+def _is_asked(desk: Desk) -> bool:
+    return desk.asks(("attest",), ("mp",))
 
 
 def _look(desk: Desk) -> Iterator[Finding]:
@@ -43,12 +49,16 @@ def _look(desk: Desk) -> Iterator[Finding]:
         # OP-TEE's own line has the cause.
         state = State.MISSING if isinstance(unreachable, HardwareAbsent) else State.BROKEN
         yield Finding("MP", state, "not asked: OP-TEE cannot be reached", "", unreachable.exit_code if needed else 0)
-        if desk.production and state is State.MISSING:
-            yield Finding("MP is shut", State.OK, "no OP-TEE, so nobody on this image can ask the engine")
-        elif desk.production:
-            yield Finding("MP is shut", state, f"not knowable: {unreachable}", unreachable.advice, EX_OPERATOR)
+        if desk.production:
+            yield _judge_silence(unreachable)
         return
-    found = examine(desk.node, desk.choice.relay_tas, CALL_S, part)
+    try:
+        found = examine(desk.node, desk.choice.relay_tas, CALL_S, part)
+    except MpError as error:
+        yield explain("MP", error, needed=needed, asked=_is_asked(desk))
+        if desk.production:
+            yield _judge_silence(error)
+        return
     yield from describe(desk, found, needed)
     if desk.production:
         yield judge_production(found)
@@ -57,27 +67,29 @@ def _look(desk: Desk) -> Iterator[Finding]:
 def describe(desk: Desk, found: Examination, needed: bool) -> Iterator[Finding]:
     """MP, Unlock, MPMR, key."""
     cause = found.cause
-    counts = needed or (desk.asks(("attest",), ("mp",)) and cause is not None and not cause.is_absent)
+    counts = needed or (_is_asked(desk) and cause is not None and not cause.is_absent)
     exit_code = EX_OPERATOR if counts else 0
     if cause is None:
         way = "OP-TEE's pseudo-TA" if found.door == PTA else f"the relay TA {found.door}"
         yield Finding("MP", State.OK, f"signs, through {way}")
-    elif desk.production and (cause.is_absent or cause is causes.ACCESS_CONTROLLED):
+    elif desk.production and found.door is None and _is_shut(cause):
         yield Finding("MP", State.OK, f"{cause.text}; a production image needs no more")
     else:
         state = State.MISSING if cause.is_absent else State.BROKEN
         yield Finding("MP", state, cause.text, cause.advice, exit_code)
     yield _tell_unlock(desk, found, exit_code)
     if found.mpmr is not None:
-        name = _MPMR_NAMES.get(found.mpmr)
-        unknown = f"{found.mpmr.hex()}, of no boot chain we know"
-        yield (
-            Finding("MPMR", State.OK, name)
-            if name
-            else Finding("MPMR", State.NOTE, unknown, "list it in the product's mpmr, if this OP-TEE is yours")
-        )
+        yield _tell_mpmr(found.mpmr)
     if found.public_key is not None:
         yield _tell_key(desk, found.public_key)
+
+
+def _tell_mpmr(mpmr: bytes) -> Finding:
+    name = _MPMR_NAMES.get(mpmr)
+    if name is not None:
+        return Finding("MPMR", State.OK, name)
+    following = "list it in the product's mpmr, if this OP-TEE is yours"
+    return Finding("MPMR", State.NOTE, f"{mpmr.hex()}, of no boot chain we know", following)
 
 
 def _tell_unlock(desk: Desk, found: Examination, exit_code: int) -> Finding:
@@ -86,8 +98,11 @@ def _tell_unlock(desk: Desk, found: Examination, exit_code: int) -> Finding:
         return Finding("CSF Unlock", State.BROKEN, found.cause.text, found.cause.advice, exit_code)
     if found.public_key is None:
         return Finding("CSF Unlock", State.NOTE, "not knowable: MP gives no key")
-    if _read_fuse_state(desk) is LifeCycle.OPEN:
+    fuses = _read_fuse_state(desk)
+    if fuses is LifeCycle.OPEN:
         return Finding("CSF Unlock", State.NOTE, "not knowable on an open part: OP-TEE makes a test key there")
+    if fuses is None:
+        return Finding("CSF Unlock", State.NOTE, "there is an MP key; whether the part is closed is not knowable")
     return Finding("CSF Unlock", State.OK, "the MP key outlived the boot")
 
 
@@ -108,7 +123,7 @@ def _tell_key(desk: Desk, public_key: bytes) -> Finding:
             State.BROKEN,
             f"{text}, and none of the {len(pinned)} that this image pins",
             "check part type and SRK fuses against the product's; reboot if the part was just closed",
-            EX_OPERATOR if desk.asks(("attest",), ("mp",)) else 0,
+            EX_OPERATOR if _is_asked(desk) else 0,
         )
     return Finding(
         "MP key", State.NOTE, f"{text}; this image pins none", "put it into mp_key_ids, if it is the product's"
@@ -123,13 +138,32 @@ def _read_fuse_state(desk: Desk) -> LifeCycle | None:
         return None
 
 
+def _is_shut(cause: Cause) -> bool:
+    return cause.is_absent or cause in (causes.ACCESS_CONTROLLED, causes.RELAY_MISSING)
+
+
+def _judge_silence(error: MpError) -> Finding:
+    """Only where there is no OP-TEE does no answer mean no way in."""
+    if isinstance(error, HardwareAbsent):
+        return Finding("MP is shut", State.OK, "no OP-TEE, so nobody on this image can ask the engine")
+    advice = error.advice if isinstance(error, HardwareGone) else "ask again"
+    return Finding("MP is shut", State.BROKEN, f"not knowable: {error}", advice, EX_OPERATOR)
+
+
 def judge_production(found: Examination) -> Finding:
     """On a production image nobody asks the engine any more, and who knows the public key may forge bundles for it."""
     following = "build OP-TEE without CFG_NXP_CAAM_MP_NO_ACCESS_CTRL, and leave NXP's mp_sign and relay TAs out"
+    why = None
     if found.xtest_ta is TaState.ANSWERS:
-        return Finding("MP is shut", State.BROKEN, "xtest's mp_sign TA signs for anybody", following, EX_OPERATOR)
-    if found.key_readable:
-        return Finding("MP is shut", State.BROKEN, "the MP public key can be read", following, EX_OPERATOR)
+        why = "xtest's mp_sign TA signs for anybody"
+    elif found.key_readable:
+        why = "the MP public key can be read"
+    elif found.door is not None and found.cause not in _UNLOCK_CAUSES:
+        why = "Linux may open the engine, and what it gives is not knowable now"
+    elif found.door is None and found.cause is not None and not _is_shut(found.cause):
+        why = f"not knowable: {found.cause.text}"
+    if why is not None:
+        return Finding("MP is shut", State.BROKEN, why, following, EX_OPERATOR)
     if found.xtest_ta is TaState.UNKNOWN:
         return Finding(
             "MP is shut",
