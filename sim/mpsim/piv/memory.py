@@ -26,6 +26,8 @@ CERTIFICATE_OF: Final = {0x9A: 0x5FC105, 0x9C: 0x5FC10A, 0x9D: 0x5FC10B}
 """Data object of each key's certificate (SP 800-73-4 Part 1 Table 3)."""
 CHUID: Final = 0x5FC102
 CAPABILITIES: Final = 0x5FC107
+_PADDING: Final = x509.ObjectIdentifier("1.3.6.1.4.1.99999.1")
+"""An extension that says nothing, to make a certificate as long as some issuers make theirs."""
 _STATE: Final = "card.json"
 _BEGINS = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 _ENDS = datetime.datetime(2050, 1, 1, tzinfo=datetime.UTC)
@@ -51,12 +53,13 @@ class Memory:
 class CardAuthority:
     """Who issues cards: a root of P-256 that certifies what is on them."""
 
-    def __init__(self, title: str = "card issuer") -> None:
+    def __init__(self, title: str = "card issuer", padding_bytes: int = 0) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, title)])
         authority = x509.BasicConstraints(ca=True, path_length=0)
         usage = _usage(key_cert_sign=True)
-        self.root = self._build(self._name, self._key.public_key(), authority, usage)
+        padding = [x509.UnrecognizedExtension(_PADDING, bytes(padding_bytes))] if padding_bytes else []
+        self.root = self._build(self._name, self._key.public_key(), authority, usage, *padding)
 
     @property
     def pem(self) -> str:
@@ -72,10 +75,17 @@ class CardAuthority:
         return leaf.public_bytes(Encoding.DER)
 
     def _build(
-        self, name: x509.Name, key: ec.EllipticCurvePublicKey, basic: x509.BasicConstraints, usage: x509.KeyUsage
+        self,
+        name: x509.Name,
+        key: ec.EllipticCurvePublicKey,
+        basic: x509.BasicConstraints,
+        usage: x509.KeyUsage,
+        *padding: x509.UnrecognizedExtension,
     ) -> x509.Certificate:
         builder = x509.CertificateBuilder(self._name, name, key, x509.random_serial_number(), _BEGINS, _ENDS)
         builder = builder.add_extension(basic, critical=True).add_extension(usage, critical=True)
+        for extension in padding:
+            builder = builder.add_extension(extension, critical=False)
         return builder.sign(self._key, hashes.SHA256())
 
 

@@ -22,6 +22,8 @@ from mpwire.errors import MpError, Retry
 READERS: Final = ("Virtual PCD 00 00", "Virtual PCD 00 01")
 """As PC/SC lists the two slots of vpcd, which keeps slots by number alone: a second reader would take them over."""
 START_MAX_S: Final = 10.0
+HAND_S: Final = 1.0
+"""Between one card and the next. pcscd looks every 0.4 s and takes what is faster for the card that stood there."""
 _DRIVER: Final = Path("/usr/lib/pcsc/drivers/serial/libifdvpcd.so")
 _POLL_S: Final = 0.01
 _AS_USER: Final = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
@@ -77,9 +79,15 @@ class CardService:
             time.sleep(_POLL_S)
 
     def insert(self, card: Path, reader: str = READERS[0]) -> None:
-        """Put this card into a reader. pcscd notices within half a second."""
+        """Put this card into a reader; one that left it by an accident is cleared away first.
+
+        pcscd notices within half a second.
+        """
         if self._process is None:
             raise CardServiceBroke("pcscd does not run")
+        if reader in self._cards:
+            self.remove(reader)
+            time.sleep(HAND_S)
         port = str(_port_of(reader))
         command = ["nsenter", "--target", str(self._process.pid), *_ENTER, "--net"]
         command += ["setpriv", "--pdeathsig", "KILL", sys.executable, "-c", _CARD]

@@ -42,7 +42,10 @@ def explain_status(status: int, doing: str) -> MpError:
     )
 
 
-_REMOVED: Final = ("the card was taken out", "put the card back and run the command again; nothing is lost")
+_REMOVED: Final = (
+    "the card was taken out or lost its power",
+    "put the card back and run the command again; nothing is lost",
+)
 _NO_SERVICE: Final = ("the PC/SC service does not run", "start it: systemctl start pcscd.socket")
 _NO_READER: Final = ("there is no card reader", "plug the reader in; pcscd needs its driver (libccid)")
 _READER_LEFT: Final = ("the card reader was taken away", "plug the reader in again and run the command again")

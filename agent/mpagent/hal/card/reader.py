@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final, Protocol
 
-from mpagent.errors import ConfigWrong, HardwareAbsent, HardwareGone
+from mpagent.errors import ConfigWrong, HardwareAbsent
 from mpagent.hal.card import faults
 from mpagent.hal.card.apdu import Transmit
 from mpwire.errors import MpError
@@ -52,8 +52,8 @@ class PcscReader:
                     handle, header, fit_protocol(apdu, protocol == scard.SCARD_PROTOCOL_T0)
                 )
                 self._check(code, "talking to the card")
-                if len(said) < 2:
-                    raise HardwareGone("the card's answer has no status word")
+                if len(said) < 2:  # a status word always comes, but for a card that left
+                    raise faults.explain_result("SCARD_W_REMOVED_CARD", code, "reading its answer")
                 return said[:-2], said[-2], said[-1]
 
             try:
@@ -76,8 +76,6 @@ class PcscReader:
         code, names = self._scard.SCardListReaders(context, [])
         self._check(code, "listing readers")
         meant = [name for name in names if self._name in name]
-        if not names:
-            raise faults.explain_result("SCARD_E_NO_READERS_AVAILABLE", 0x8010002E, "listing readers")
         if not meant:
             raise HardwareAbsent(
                 f"no card reader is named like {self._name!r}; there are: {', '.join(names)}",

@@ -18,7 +18,7 @@ from mpwire.errors import Unauthentic
 from mpwire.secret import Secret
 
 _LAST_TRY: Final = 1
-_GIVES: Final = 2
+_HOLDS: Final = 2
 
 
 class Token:
@@ -65,10 +65,10 @@ class Token:
         if self.agree(slot, ours.public_key()) != ours.ecdh(self.point(slot)):
             raise _other_key(slot)
 
-    def count_tries(self) -> int | None:
-        """How many wrong PINs the card still takes, without giving one; None while another program's PIN counts."""
-        with self._recognised() as applet:
-            return applet.count_tries()
+    def count_tries(self) -> int:
+        """How many wrong PINs the card still takes, without giving one."""
+        with self._locked() as (_, tries):
+            return tries
 
     @contextmanager
     def _recognised(self) -> Iterator[Applet]:
@@ -85,19 +85,25 @@ class Token:
             yield applet
 
     @contextmanager
-    def _unlocked(self) -> Iterator[Applet]:
-        """The application with the PIN given, which 9C wants right before each use (SP 800-73-4 Part 1 Table 4b).
+    def _locked(self) -> Iterator[tuple[Applet, int]]:
+        """The application before the PIN, and the tries left.
 
         Where the PIN counts as given already, another program gave it: letting go of the card once ends that.
         """
-        for _ in range(_GIVES):
+        for _ in range(_HOLDS):
             with self._recognised() as applet:
                 tries = applet.count_tries()
                 if tries is not None:
-                    self._give_pin(applet, tries)
-                    yield applet
+                    yield applet, tries
                     return
         raise HardwareGone("the card takes its PIN for given, even after a reset", advice="use another card")
+
+    @contextmanager
+    def _unlocked(self) -> Iterator[Applet]:
+        """With the PIN given: 9C wants it right before each use (SP 800-73-4 Part 1 Table 4b)."""
+        with self._locked() as (applet, tries):
+            self._give_pin(applet, tries)
+            yield applet
 
     def _give_pin(self, applet: Applet, tries: int) -> None:
         """One try at most in a run, and never the last. Raises ConfigWrong when it is wrong: systemd then stops."""
