@@ -75,7 +75,7 @@ def test_authority_is_made_once_and_shown_again(desk: Desk) -> None:
     file = desk.state / "keys/pcr-authority.pem"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     code, out, _ = desk.run("tpm", "init-pcr-authority")
-    assert code == 0 and f'pcr_authority = "{first["pcr_authority"]}"' in out
+    assert code == 0 and f'[pcrs]\nauthority = "{first["pcr_authority"]}"' in out
     assert notes(desk) == ["pcr-authority"]
 
 

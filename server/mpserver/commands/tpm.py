@@ -53,7 +53,7 @@ def init_authority(options: argparse.Namespace) -> Shown:
         state.close()
     made = "made: back it up, for without it no new image opens what boards have" if is_new else "was there already"
     value = {"pcr_authority": point.hex(), "new": is_new}
-    return Shown(value, f'PCR authority {made}\nfor anchors.toml:\npcr_authority = "{point.hex()}"')
+    return Shown(value, f'PCR authority {made}\nfor anchors.toml:\n[pcrs]\nauthority = "{point.hex()}"')
 
 
 def authorize_pcrs(options: argparse.Namespace) -> Shown:
