@@ -1,5 +1,8 @@
-"""A board with a PKCS#11 token loses its power at every change of token or shelf."""
+"""A board with a PKCS#11 token loses its power at every change of token or shelf, and inside one."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -145,3 +148,48 @@ def test_half_a_pair_that_nobody_heard_of_is_passed_over(make_token: Callable[[]
             publics.add(key.public_key())
             check_signature(key, b"whole")
     assert len(publics) == 1 and unheard not in publics
+
+
+VICTIM = """
+import sys
+from pathlib import Path
+from mpagent.durable import Disk
+from mpagent.hal.pkcs11 import open_pkcs11
+from mpagent.shelf import DiskShelf
+from mpsim.softhsm import MODULE
+from mpwire.secret import Secret
+disk = Disk(Path(sys.argv[2]))
+disk.prepare()
+with open_pkcs11(MODULE, "mpagent", Path(sys.argv[1]), DiskShelf(disk)) as parts:
+    print(parts.sealer.seal(Secret(bytes(range(32)))).hex(), flush=True)
+    print(parts.keyring.find_or_make("sign").public_key().hex(), flush=True)
+"""
+
+
+def run_victim(token: SoftHsm, disk: Path, cut: int | None) -> tuple[int, list[bytes]]:
+    """A whole process of the agent, killed when SoftHSM2 empties a file for the `cut`-th time; what it said."""
+    settings = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "SOFTHSM2_CONF": str(token.folder / "softhsm2.conf"),
+    }
+    command = [sys.executable, "-c", VICTIM, str(token.pin_file), str(disk)]
+    if cut is not None:
+        inject = ["-e", "trace=ftruncate", "-e", f"inject=ftruncate:signal=KILL:when={cut}"]
+        command = ["strace", "-f", "-qq", "-o", os.devnull, *inject, *command]
+    done = subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
+    return done.returncode, [bytes.fromhex(line) for line in done.stdout.split()]
+
+
+@pytest.mark.parametrize("cut", [3, 20, 37, 60, 81, 95])
+def test_token_that_dies_in_the_middle_of_its_own_writing_is_taken_up_again(tmp_path: Path, cut: int) -> None:
+    """T-444 SoftHSM2 writes a key attribute by attribute, the whole file each time: about a hundred writes."""
+    token = SoftHsm(tmp_path / "token")
+    token.initialize()
+    died, said = run_victim(token, tmp_path / "disk", cut)
+    assert died and len(said) < 2
+    for _ in range(2):
+        ended, again = run_victim(token, tmp_path / "disk", None)
+        assert ended == 0 and len(again) == 2
+        said.append(again[1])
+    assert len(set(said[-2:])) == 1

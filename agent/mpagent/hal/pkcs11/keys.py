@@ -140,9 +140,12 @@ class Pkcs11Keyring:
         return key
 
     def _find_pair(self, label: str) -> tuple[Any, Any] | None:
-        """The one whole pair of this label. Halves that a cut inside the token left were never heard of, and stay."""
+        """The one whole pair of this label that is ours. Halves that a cut inside the token left were never heard of,
+        and stay; so does what was planted."""
         pairs = []
         for private in self._find(label, "PRIVATE_KEY"):
+            if objects.find_flaw(self._token, private, "EC", "looking at keys"):
+                continue
             ident = bytes(self._token.read("looking at keys", private, self._token.p11.Attribute.ID) or b"")
             publics = self._find(label, "PUBLIC_KEY", ident) if len(ident) == ID_BYTES else []
             pairs += [(private, public) for public in publics]
@@ -188,7 +191,9 @@ class Pkcs11Keyring:
 
     def _prove(self, name: str, private: Any, point: bytes) -> Pkcs11Key:
         """Ours by its attributes, and the other half of this point by a fresh signature."""
-        objects.check_key(self._token, private, "EC", name)
+        flaw = objects.find_flaw(self._token, private, "EC", f"looking at {name}")
+        if flaw:
+            raise Tampered(f"{name} in the PKCS#11 token is not a key of ours: {flaw}")
         key, question = Pkcs11Key(self._token, private, point), os.urandom(32)
         try:
             p256.verify(point, question, key.sign(question))

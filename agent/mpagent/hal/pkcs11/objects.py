@@ -8,7 +8,7 @@ the same on many tokens.
 import os
 from typing import Any, Final, NamedTuple
 
-from mpagent.errors import Tampered
+from mpagent.errors import HardwareGone, Tampered
 from mpagent.hal.pkcs11.token import Token
 
 ID_BYTES: Final = 16
@@ -30,16 +30,17 @@ class Root(NamedTuple):
     ident: bytes
 
 
-def check_key(token: Token, key: Any, key_type: str, name: str) -> None:
-    """Raises Tampered unless the key is of this type, was born in the token and can never leave it."""
-    attribute, doing = token.p11.Attribute, f"looking at {name}"
+def find_flaw(token: Token, key: Any, key_type: str, doing: str) -> str | None:
+    """Why this is no key of ours; None when it is of this type, was born in the token and can never leave it."""
+    attribute = token.p11.Attribute
     if token.read(doing, key, attribute.KEY_TYPE) != getattr(token.p11.KeyType, key_type):
-        raise Tampered(f"{name} in the PKCS#11 token is not a key of ours: it is of another type")
+        return "it is of another type"
     for wanted, untold_is_right in ((_TOLD, False), (_BORN_HERE, True)):
         for word, value in wanted.items():
             told = token.read(doing, key, getattr(attribute, word))
             if told is not value and not (told is None and untold_is_right):
-                raise Tampered(f"{name} in the PKCS#11 token is not a key of ours: CKA_{word} is {told}")
+                return f"CKA_{word} is {told}"
+    return None
 
 
 def find_root(token: Token) -> Root | None:
@@ -67,22 +68,25 @@ def find_or_make_mac(token: Token, root: Root) -> Any:
 
 
 def _find(token: Token, label: str, key_type: str, ident: bytes | None) -> Root | None:
+    """The one key of this label that is ours. What else stands under it is never used: a key planted there, or one
+    that a power cut left half-made in a token that does not make objects whole."""
     attribute = token.p11.Attribute
     wanted = {attribute.CLASS: token.p11.ObjectClass.SECRET_KEY, attribute.LABEL: label}
     if ident is not None:
         wanted[attribute.ID] = ident
-    found = token.find(f"looking for {label}", wanted)
-    if not found:
-        return None
+    every = (_as_root(token, key, key_type, label) for key in token.find(f"looking for {label}", wanted))
+    found = [root for root in every if root is not None]
     if len(found) > 1:
         raise Tampered(f"the PKCS#11 token holds {len(found)} keys {label}: another program added to ours")
-    check_key(token, found[0], key_type, label)
-    if token.read(f"looking at {label}", found[0], attribute.VALUE_LEN) != KEY_BITS // 8:
-        raise Tampered(f"{label} in the PKCS#11 token is not a key of ours: it is not of {KEY_BITS} bits")
-    ident = bytes(token.read(f"looking at {label}", found[0], attribute.ID) or b"")
-    if len(ident) != ID_BYTES:
-        raise Tampered(f"{label} in the PKCS#11 token is not a key of ours: its CKA_ID is not of {ID_BYTES} bytes")
-    return Root(found[0], ident)
+    return found[0] if found else None
+
+
+def _as_root(token: Token, key: Any, key_type: str, label: str) -> Root | None:
+    doing, attribute = f"looking at {label}", token.p11.Attribute
+    if find_flaw(token, key, key_type, doing) or token.read(doing, key, attribute.VALUE_LEN) != KEY_BITS // 8:
+        return None
+    ident = bytes(token.read(doing, key, attribute.ID) or b"")
+    return Root(key, ident) if len(ident) == ID_BYTES else None
 
 
 def _make(token: Token, label: str, key_type: str, ident: bytes) -> Root:
@@ -104,5 +108,7 @@ def _make(token: Token, label: str, key_type: str, ident: bytes) -> Root:
             template=never_out,
         ),
     )
-    check_key(token, key, key_type, label)
+    flaw = find_flaw(token, key, key_type, f"looking at {label}")
+    if flaw:
+        raise HardwareGone(f"the PKCS#11 token made {label} otherwise than it was asked to: {flaw}")
     return Root(key, ident)
