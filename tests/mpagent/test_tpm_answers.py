@@ -16,6 +16,7 @@ RESOURCE_MANAGER = 0x000B0000
 @pytest.mark.parametrize(
     ("rc", "kind", "says"),
     [
+        (0x128, HardwareBusy, "TPM_RC_PCR_CHANGED"),
         (0x908, HardwareBusy, "TPM_RC_YIELDED"),
         (0x90A, HardwareBusy, "TPM_RC_TESTING"),
         (0x920, HardwareBusy, "TPM_RC_NV_RATE"),
