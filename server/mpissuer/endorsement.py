@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import ExtensionOID
 
 from mpwire.errors import Malformed, Unauthentic
@@ -15,6 +15,9 @@ PATH_MAX: Final = 4
 """Certificates of a path below its root; makers use one or two."""
 UNDERSTOOD: Final = frozenset({ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE, ExtensionOID.EXTENDED_KEY_USAGE})
 """Extensions that may be critical."""
+
+_READ_LATE: Final = ("subject", "issuer", "not_valid_before_utc", "not_valid_after_utc", "extensions")
+"""What the library decodes only when it is asked for, and may refuse then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +37,9 @@ def read_certificate(der: bytes) -> x509.Certificate:
     """Raises Malformed: the library raises many kinds of error for hostile or odd DER."""
     try:
         certificate = x509.load_der_x509_certificate(der)
-        for read in (certificate.subject.rfc4514_string, certificate.public_key, lambda: certificate.extensions):
-            read()  # the library reads these only when asked
+        for name in _READ_LATE:
+            getattr(certificate, name)
+        certificate.subject.rfc4514_string(), certificate.public_key()
     except Exception as error:
         raise Malformed(f"the certificate cannot be read: {type(error).__name__}") from error
     return certificate
@@ -72,7 +76,7 @@ def _issued(above: x509.Certificate, below: x509.Certificate) -> bool:
         return False
     try:
         below.verify_directly_issued_by(above)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from mpissuer.endorsement import read_certificate
 from mpissuer.errors import ProductWrong
 from mpwire import mp, p256
 from mpwire.errors import Malformed
@@ -218,8 +220,8 @@ def _mpmr(one: object) -> bytes:
 def _pems(tree: Mapping[str, Any], key: str) -> tuple[str, ...]:
     try:
         for one in tree.get(key, []):
-            x509.load_pem_x509_certificate(str(one).encode())
-    except ValueError:
+            read_certificate(x509.load_pem_x509_certificate(str(one).encode()).public_bytes(Encoding.DER))
+    except (ValueError, Malformed):
         raise ProductWrong(f"{key}: each is one X.509 certificate in PEM", key=key) from None
     return tuple(map(str, tree.get(key, [])))
 

@@ -5,13 +5,18 @@ from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Final
 
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
 from mpissuer.challenge import derive_credential_secret
+from mpissuer.endorsement import check_path, read_certificate
 from mpissuer.enrollment import answer
 from mpissuer.errors import ProductWrong
 from mpissuer.orders import GrantOrder, ReceiptOrder
 from mpissuer.policy import CHAIN_BYTES, SlotPolicy, read_product
 from mpissuer.ports import GrantRow, SlotCheck
-from mpwire import labels, registry
+from mpserver.console import read_console
+from mpserver.mpfinding import weigh
+from mpwire import labels, p256, registry
 from mpwire.cose import write_sign1
 from mpwire.errors import MpError
 from mpwire.limits import CHALLENGE_MAX_BYTES, GRANT_MAX_BYTES, PROOF_MAX_BYTES, RECEIPT_MAX_BYTES
@@ -20,10 +25,12 @@ from mpwire.messages.grant import CHECK_BYTES, CONTENTS, Contents, SlotGrant
 from mpwire.messages.grant import RECEIPT as RECEIPT_SHAPE
 from mpwire.messages.plain import CHALLENGE, PROOF
 from mpwire.secret import Secret
-from tests.fuzz.decoders import GRANT, MP, RECEIPT, TPM, Door, take_payload
+from tests.fuzz.decoders import GRANT, RECEIPT, SPOKEN, TPM, Door, take_payload
 from tests.fuzz.issuer import PRODUCT_FILE, make_issuer
-from tests.fuzz.mutation import mutate_toml
-from tests.vectors import exchange, world
+from tests.fuzz.mutation import mutate_bytes, mutate_toml
+from tests.mpserver.consoles import BOARD_A, BOARD_B, stamp
+from tests.mpwire.test_mp import A_KEY
+from tests.vectors import cards, exchange, world
 
 CHECKS: Final = {
     slot.name: SlotCheck(slot.version, slot.check, slot.escrow is not None) for slot in exchange.make_slots()
@@ -46,13 +53,13 @@ def feed_stranger(raw: bytes) -> None:
         CHALLENGE.decode(said, CHALLENGE_MAX_BYTES)
         return
     assert isinstance(said, GrantOrder), "nobody knows a grant, so no receipt can be weighed"
-    assert said.ueid in (exchange.ueid("mp"), exchange.ueid("tpm"))
+    assert said.ueid in map(exchange.ueid, SPOKEN)
     assert (said.sign_key, said.kem_key) == (world.DEVICE_SIGN.public_key(), world.DEVICE_KEM.public_key())
 
 
 def activate(kind: str, challenge: bytes, evidence: bytes) -> bytes | None:
     """What a TPM that holds EK and AK adds to its evidence."""
-    if kind == "mp":
+    if kind != "tpm":
         return None
     nonce = CHALLENGE.decode(challenge, CHALLENGE_MAX_BYTES).nonce
     secret = derive_credential_secret(nonce, exchange.attester_id(kind), make_issuer().authority)
@@ -61,8 +68,7 @@ def activate(kind: str, challenge: bytes, evidence: bytes) -> bytes | None:
 
 def feed_claims(kind: str) -> Callable[[bytes], None]:
     """Claims that the device key and the attester sign, whatever they say."""
-    spoken = MP if kind == "mp" else TPM
-    proof = PROOF.decode(spoken.proof, PROOF_MAX_BYTES)
+    proof = PROOF.decode(SPOKEN[kind].proof, PROOF_MAX_BYTES)
     headers = {registry.HEADER_ALG: registry.ALG_ES256, registry.HEADER_TYP: labels.TYP_EAT}
 
     def feed(raw: bytes) -> None:
@@ -114,15 +120,43 @@ def appraisal_doors() -> dict[str, Door]:
     """Into `answer`."""
     tpm = PROOF.decode(TPM.proof, PROOF_MAX_BYTES)
     tpm = tpm._replace(activation=activate("tpm", tpm.challenge, tpm.evidence))
-    claims = {kind: take_payload(spoken.inner) for kind, spoken in (("mp", MP), ("tpm", TPM))}
+    proofs = {**{kind: spoken.proof for kind, spoken in SPOKEN.items()}, "tpm": PROOF.encode(tpm)}
     return {
-        "hello-mp": Door(feed_stranger, MP.hello),
-        "hello-tpm": Door(feed_stranger, TPM.hello),
-        "proof-mp": Door(feed_stranger, MP.proof),
-        "proof-tpm": Door(feed_stranger, PROOF.encode(tpm)),
-        "claims-mp": Door(feed_claims("mp"), claims["mp"]),
-        "claims-tpm": Door(feed_claims("tpm"), claims["tpm"]),
+        **{f"hello-{kind}": Door(feed_stranger, spoken.hello) for kind, spoken in SPOKEN.items()},
+        **{f"proof-{kind}": Door(feed_stranger, proof) for kind, proof in proofs.items()},
+        **{f"claims-{kind}": Door(feed_claims(kind), take_payload(one.inner)) for kind, one in SPOKEN.items()},
         "receipt": Door(feed_receipt, take_payload(RECEIPT)),
+        "card-leaf": Door(feed_leaf, cards.CERTIFICATE, mutate_bytes),
+        "card-authority": Door(feed_authority, cards.BETWEEN, mutate_bytes),
+    }
+
+
+def feed_leaf(raw: bytes) -> None:
+    """A card's certificate as a stranger could bend it: what leads to the root is for the card's own key."""
+    certificate = read_certificate(raw)
+    check_path(certificate, (cards.BETWEEN,), (cards.ROOT_PEM,), world.NOW)
+    key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    assert p256.read_spki(key) == cards.CARD.public_key()
+
+
+def feed_authority(raw: bytes) -> None:
+    """What a card shows above its certificate."""
+    check_path(read_certificate(cards.CERTIFICATE), (raw,), (cards.ROOT_PEM,), world.NOW)
+
+
+def feed_console(raw: bytes) -> None:
+    """A pasted log, however it was bent, makes no other key than the one in it and verifies nothing else."""
+    found = weigh(read_console(raw))
+    assert found.key in (A_KEY, None)
+    assert found.verified is not True or found.key == A_KEY
+
+
+def console_doors() -> dict[str, Door]:
+    """Into `mpserver mp import-log`."""
+    return {
+        "caam": Door(feed_console, BOARD_A.encode(), mutate_bytes),
+        "redacted": Door(feed_console, BOARD_B.encode(), mutate_bytes),
+        "stamped": Door(feed_console, stamp(BOARD_A).encode(), mutate_bytes),
     }
 
 
@@ -131,4 +165,8 @@ def product_doors() -> dict[str, Door]:
     return {"product": Door(feed_product, PRODUCT_FILE.encode(), mutate_toml)}
 
 
-ISSUER: Final[Mapping[str, Callable[[], dict[str, Door]]]] = {"answer": appraisal_doors, "product": product_doors}
+ISSUER: Final[Mapping[str, Callable[[], dict[str, Door]]]] = {
+    "answer": appraisal_doors,
+    "product": product_doors,
+    "console": console_doors,
+}

@@ -61,6 +61,9 @@ def same(made: object, raw: bytes) -> None:
 
 MP: Final = exchange.speak("mp")
 TPM: Final = exchange.speak("tpm")
+CARD: Final = exchange.speak("card")
+OPTEE: Final = exchange.speak("optee")
+SPOKEN: Final = {"mp": MP, "tpm": TPM, "card": CARD, "optee": OPTEE}
 GRANT: Final = exchange.make_grant(MP)
 RECEIPT: Final = exchange.make_receipt(GRANT)
 CLOSED: Final = exchange.make_closed(RECEIPT)
@@ -156,12 +159,16 @@ def evidence_doors() -> dict[str, Door]:
             attest, _, pcrs = evidence.read_quote(outer)
             tpm2.read_attest(attest)
             assert len(pcrs) <= 24
+        elif outer.alg == registry.ALG_OPTEE_PS256:
+            assert [len(one) for one in evidence.read_optee(outer)] == [32, 384]
+        elif outer.alg == registry.ALG_ES256:
+            evidence.check_bare(outer)
         else:
             assert len(evidence.read_mpmr(outer)) == 32
         inner, claims = evidence.read_inner(outer.payload)
         same(eat.CLAIMS.encode(claims), inner.payload)
 
-    return {"mp": Door(feed, MP.evidence), "tpm": Door(feed, TPM.evidence)}
+    return {kind: Door(feed, spoken.evidence) for kind, spoken in SPOKEN.items()}
 
 
 def trust_doors() -> dict[str, Door]:
@@ -244,7 +251,8 @@ def inspection_doors() -> dict[str, Door]:
         json.dumps(describe_message(raw), allow_nan=False)
 
     refusal = plain.REFUSAL.encode(plain.Refusal("quota", plain.OPERATOR))
-    samples = {"hello": TPM.hello, "challenge": TPM.challenge, "proof-mp": MP.proof, "proof-tpm": TPM.proof}
+    samples = {f"proof-{kind}": spoken.proof for kind, spoken in SPOKEN.items()}
+    samples |= {"hello": TPM.hello, "challenge": TPM.challenge}
     samples |= {
         "grant": GRANT,
         "receipt": RECEIPT,

@@ -9,7 +9,7 @@ from random import Random
 
 import atheris
 
-with atheris.instrument_imports(include=["mpwire", "mpagent", "mpissuer"]):
+with atheris.instrument_imports(include=["mpwire", "mpagent", "mpissuer", "mpserver.console", "mpserver.mpfinding"]):
     from tests.fuzz.appraisal import ISSUER
     from tests.fuzz.decoders import WIRE, knock
 

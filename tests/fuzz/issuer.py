@@ -11,12 +11,12 @@ from mpissuer.policy import Product, read_product
 from mpissuer.ports import GrantRow, RegisteredKey
 from mpwire import mp, tpm2
 from mpwire.secret import Secret
-from tests.vectors import exchange, world
+from tests.vectors import cards, exchange, rsa, world
 
 PRODUCT_FILE: Final = f"""
 name = "{world.PRODUCT}"
 realm = "lab"
-attesters = ["mp", "tpm"]
+attesters = ["mp", "tpm", "card", "optee"]
 grades = ["S", "K", "L"]
 life_cycle = "closed"
 profile = "raw"
@@ -26,6 +26,9 @@ mpmr = ["optee", "zero"]
 srk_hashes = ["{exchange.SRK_HASH.hex()}"]
 eks = ["{tpm2.make_name(world.EK_PUBLIC).hex()}"]
 ek_roots = []
+card_roots = ['''{cards.ROOT_PEM}''']
+optee_keys = ["{exchange.attester_id("optee").hex()}"]
+optee_measurements = ["{rsa.MEASUREMENT.hex()}"]
 minimum_software = "1.2"
 
 [[slot]]
@@ -74,12 +77,16 @@ class FreeAuthority:
 
 
 class FixedCatalogue:
-    """One product, its MP class key, no open job."""
+    """One product, its MP class key, one attestation key, no open job."""
 
     def __init__(self, product: Product = PRODUCT) -> None:
         self._product = product
         point = world.MP.public_key()
-        self.keys = {mp.key_id(point): RegisteredKey(mp.key_id(point), "mp", point, "simulated")}
+        known = (
+            RegisteredKey(mp.key_id(point), "mp", point, "simulated"),
+            RegisteredKey(exchange.attester_id("optee"), "optee", rsa.OPTEE.public, "simulated"),
+        )
+        self.keys = {one.key_id: one for one in known}
 
     def product(self, name: str) -> Product | None:
         """mpissuer.ports.Catalogue."""

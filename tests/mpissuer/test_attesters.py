@@ -142,5 +142,16 @@ def test_what_is_no_certificate_is_malformed(raw: bytes) -> None:
         read_certificate(raw)
 
 
+def test_what_the_library_reads_late_is_read_at_once() -> None:
+    """Found by fuzzing: an issuer's name that is none came to light in the middle of the walk, as a bug."""
+    name = b"\x0c\x09card root"
+    assert cards.BETWEEN.count(name) == 1
+    with pytest.raises(Malformed, match="cannot be read"):
+        read_certificate(cards.BETWEEN.replace(name, b"\x0c\x09card\xff\xffoot"))
+    odd = x509.load_der_x509_certificate(cards.BETWEEN.replace(name, b"\x0c\x09card\xff\xffoot"))
+    with pytest.raises(ProductWrong, match="card_roots"):
+        read(f"card_roots = ['''{pem(odd)}''']")
+
+
 def test_an_mp_key_proves_no_unit() -> None:
     assert Endorsed("mp", bytes(32), "silicon").hardware_id is None
