@@ -29,8 +29,8 @@ from tests.fuzz.decoders import GRANT, RECEIPT, SPOKEN, TPM, Door, take_payload
 from tests.fuzz.issuer import PRODUCT_FILE, make_issuer
 from tests.fuzz.mutation import mutate_bytes, mutate_toml
 from tests.mpserver.consoles import BOARD_A, BOARD_B, stamp
-from tests.mpwire.test_mp import A_KEY
 from tests.vectors import cards, exchange, world
+from tests.vectors.silicon import A_KEY
 
 CHECKS: Final = {
     slot.name: SlotCheck(slot.version, slot.check, slot.escrow is not None) for slot in exchange.make_slots()

@@ -8,17 +8,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mpwire import mp, p256
 from mpwire.secret import Secret
-from tests.mpwire.test_mp import A_DIGEST, A_KEY, A_MESSAGE, A_SIGNATURE, B_DIGEST, B_MESSAGE
+from tests.vectors.silicon import A_DIGEST, A_KEY, A_MESSAGE, A_SIGNATURE, B_DIGEST, B_MESSAGE, B_SIGNATURE
 
 OTHER: Final = p256.SoftKey.from_scalar(Secret(bytes(31) + b"\x07"))
 P384_KEY: Final = (
     ec.derive_private_key(7, ec.SECP384R1())
     .public_key()
     .public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]
-)
-B_SIGNATURE: Final = bytes.fromhex(
-    "9323E4CA5734390874065087435BAF6D3E462844ACA57BFB5DD5E1AA47E7A5E8"
-    "09A6460EE68FD82C8BC1E011FC705EB3FB618583C436D91395A295FF1370DA6A"
 )
 
 

@@ -15,7 +15,7 @@ from mpserver.mpfinding import LogFinding, weigh
 from mpwire import mp
 from tests.mpserver import consoles
 from tests.mpserver.consoles import BOARD_A, BOARD_B, OTHER, P384_KEY, PASTES, pubk, seco, sign, sign_by
-from tests.mpwire.test_mp import A_DIGEST, A_KEY, A_MESSAGE, A_SIGNATURE, B_DIGEST
+from tests.vectors.silicon import A_DIGEST, A_KEY, A_MESSAGE, A_SIGNATURE, B_DIGEST
 
 
 def read(text: str | bytes) -> LogFinding:

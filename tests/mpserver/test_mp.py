@@ -19,7 +19,7 @@ from mpwire import mp, p256
 from mpwire.secret import Secret
 from tests.mpserver.consoles import BOARD_A, BOARD_B, OTHER, P384_KEY, pubk, seco, sign_by
 from tests.mpserver.desk import Desk
-from tests.mpwire.test_mp import A_DIGEST, A_KEY, A_MESSAGE, A_SIGNATURE
+from tests.vectors.silicon import A_DIGEST, A_KEY, A_MESSAGE, A_SIGNATURE
 
 KEY_ID = hashlib.sha256(A_KEY).hexdigest()
 OTHER_KEY = OTHER.public_key()[1:]

@@ -10,21 +10,7 @@ from mpwire import mp, p256
 from mpwire.errors import Malformed, Unauthentic
 from mpwire.limits import MP_MESSAGE_MAX_BYTES
 from mpwire.secret import Secret
-
-# A: an i.MX without OP-TEE, from the README of NXP's mp-verification-tool.
-A_KEY = bytes.fromhex(
-    "0139C932F04525D083E15E3236DD1DCA625B2D0B14C13BA7FAA9C50C16619CE0"
-    "F4C207AA609E4AAE586DF7FEE72F829F3B59CBF49F8F34C34ECA39EBD58E73CE"
-)
-A_MESSAGE = bytes.fromhex("7A5D4DA3")
-A_SIGNATURE = bytes.fromhex(
-    "E85E34E4BF56CAA32DA858C0279C50A7E64E1136A23E51BF7C04CDA56389EE56"
-    "4A3C7A3725E1F7DDE41396393C88136B019633ED7BB33B689B78B25E06D42538"
-)
-A_DIGEST = "2812ee80bf0df25ceca9b12a8d15f28effed93adb87f9e6ac4d13beb662ea53c"
-# B: an open i.MX8MM with OP-TEE, from a U-Boot log on community.nxp.com, thread 1503507; its key was blacked out.
-B_MESSAGE = bytes.fromhex("55DABA11")
-B_DIGEST = "7d334ea2ff597d06b49d0f936a6e308b74c578148a9fd41a21e0b0f457ed371c"
+from tests.vectors.silicon import A_DIGEST, A_KEY, A_MESSAGE, A_SIGNATURE, B_DIGEST, B_MESSAGE
 
 KEY = p256.SoftKey.from_scalar(Secret(bytes(31) + b"\x05"))
 
