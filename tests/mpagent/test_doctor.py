@@ -1,45 +1,34 @@
 """`mpagent doctor`: what it says of boards that are whole, half dead or not there, and that it changes nothing."""
 
 import contextlib
+import fcntl
 import json
 import os
-import pty
 import re
 import shutil
-import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from mpagent.checkup import Finding, State, examine, find_worst
-from mpagent.checkup.question import Question, answer
-from mpagent.errors import HardwareAbsent, HardwareGone, Tampered
+from mpagent.checkup import Finding, State, find_worst
 from mpagent.hal.tpm import open_tpm
 from mpsim.shelf import MemoryShelf
 from mpsim.swtpm import SoftTpm
-from mpwire.guard import Guarded
 from tests.line import NOW, class_point
 
-from .doctor_bench import find, set_board
+from .doctor_bench import set_board
 from .test_cli import Counter, counter, list_state
 
 __all__ = ["counter"]  # a fixture
 
 SHIM = Path(__file__).parents[2] / "out" / "shim"
-GUARDED = Guarded(None, None)
 MP_SIGN = "8aaaf200-2450-11e4-abe2-0002a5d5c51c"
-
-
-def children() -> set[str]:
-    return {
-        number
-        for task in Path("/proc/self/task").iterdir()
-        for number in (task / "children").read_text(encoding="ascii").split()
-    }
 
 
 # The board as an operator meets it
@@ -126,11 +115,11 @@ def test_a_preferred_part_that_is_missing_costs_nothing_while_another_is_there(
 
 
 def test_a_board_with_nothing_is_examined_to_the_end(tmp_path: Path) -> None:
-    findings = list(examine(tmp_path, GUARDED))
-    found = find(findings)
-    assert (found["image"].state, found["image"].exit_code) == (State.BROKEN, 78)
-    assert {found[name].state for name in ("part", "device tree", "OP-TEE", "OP-TEE build", "MP")} == {State.MISSING}
-    assert find_worst(findings) == 78
+    command = [sys.executable, "-m", "mpagent", "--root", str(tmp_path), "doctor", "--json"]
+    done = subprocess.run(command, capture_output=True, timeout=60)
+    found = {one["ability"]: one for one in json.loads(done.stdout)}
+    assert (found["image"]["state"], found["image"]["exit_code"], done.returncode) == ("broken", 78, 78)
+    assert {found[name]["state"] for name in ("part", "device tree", "OP-TEE", "OP-TEE build", "MP")} == {"missing"}
     assert list(tmp_path.iterdir()) == []
 
 
@@ -142,74 +131,58 @@ def test_a_damaged_configuration_does_not_hide_the_hardware(counter: Counter, tm
     assert b"mpagent.toml" in done.stdout and b"OP-TEE" in done.stdout
 
 
-def hang() -> Finding:
-    time.sleep(60)
-    raise AssertionError
+class Asked(NamedTuple):
+    """What became of one question, in a process without threads of its own."""
+
+    findings: list[Finding]
+    took_s: float
+    left_behind: int
+    """Processes that outlived the answer."""
 
 
-def hang_deaf() -> Finding:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    return hang()
-
-
-def crash() -> Finding:
-    os.abort()
-
-
-def leave() -> Finding:
-    raise SystemExit(0)
-
-
-def stumble() -> Finding:
-    raise ValueError("a secret of mine")
-
-
-def gone() -> Finding:
-    raise HardwareGone("it smokes", advice="open a window")
-
-
-def some_then_gone() -> Iterator[Finding]:
-    yield Finding("first", State.OK, "fine")
-    raise HardwareGone("it smokes")
+def ask_alone(name: str, deadline_s: float = 5.0, *, needed: bool = True, asked: bool = True) -> Asked:
+    """The question of that name in dying_questions."""
+    words = [name, str(deadline_s), str(int(needed)), str(int(asked))]
+    command = [sys.executable, "-m", "tests.mpagent.dying_questions", *words]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, timeout=60, check=True)
+    told, took_s, left_behind = json.loads(done.stdout)
+    return Asked([Finding(one[0], State(one[1]), *one[2:]) for one in told], took_s, left_behind)
 
 
 @pytest.mark.parametrize(
-    ("ask", "cause", "exit_code"),
-    [(hang, "no answer within 0.5 s", 74), (hang_deaf, "no answer within 0.5 s", 74), (crash, "wait status 6", 74),
-     (leave, "the process that asked died", 74), (stumble, "a bug in mpagent: ValueError at test_doctor.py", 70),
-     (gone, "it smokes", 74)],
-)  # fmt: skip
-def test_a_question_that_dies_takes_nothing_with_it(ask: object, cause: str, exit_code: int) -> None:
-    before = children()
-    start = time.monotonic()
-    (found,) = answer(Question("thing", ask, deadline_s=0.5))  # type: ignore[arg-type]  # one of the above
-    assert time.monotonic() - start < 5
+    ("name", "cause", "exit_code"),
+    [
+        ("hang", "no answer within 0.5 s", 74),
+        ("hang_deaf", "no answer within 0.5 s", 74),
+        ("crash", "wait status 6", 74),
+        ("leave", "the process that asked died", 74),
+        ("stumble", "a bug in mpagent: ValueError at dying_questions.py", 70),
+        ("gone", "it smokes", 74),
+    ],
+)
+def test_a_question_that_dies_takes_nothing_with_it(name: str, cause: str, exit_code: int) -> None:
+    asked = ask_alone(name, 0.5)
+    (found,) = asked.findings
     assert (found.ability, found.state, found.exit_code) == ("thing", State.BROKEN, exit_code)
     assert cause in found.cause and "secret" not in found.cause
-    assert children() == before
+    assert asked.took_s < 5 and asked.left_behind == 0
 
 
 def test_what_was_found_before_a_failure_is_told() -> None:
-    first, then = answer(Question("thing", some_then_gone))
+    first, then = ask_alone("some_then_gone").findings
     assert (first.ability, first.cause, then.cause) == ("first", "fine", "it smokes")
     assert then.next == "check that part and its driver"  # not "mpagent doctor tries each one"
 
 
 def test_what_the_image_can_do_without_ends_no_command() -> None:
-    def absent() -> Finding:
-        raise HardwareAbsent("no such part", advice="buy one")
-
-    def tampered() -> Finding:
-        raise Tampered("latched")
-
-    asked, unasked = (answer(Question("x", absent, needed=False, asked=asked))[0] for asked in (True, False))
+    asked, unasked = (ask_alone("absent", needed=False, asked=asked).findings[0] for asked in (True, False))
     assert (asked.state, asked.next, asked.exit_code) == (State.MISSING, "buy one", 0)
     assert unasked.next == "" and "does not ask for it" in unasked.cause
-    assert answer(Question("x", absent))[0].exit_code == 74
-    for ask, code in ((tampered, 65), (gone, 74), (hang, 74)):
-        question = Question("x", ask, deadline_s=0.2, needed=False)
-        assert answer(question)[0].exit_code == code  # named, and broken: an enrollment would stop at it
-        assert answer(question._replace(asked=False))[0].exit_code == 0
+    assert ask_alone("absent").findings[0].exit_code == 74
+    for name, code in (("tampered", 65), ("gone", 74), ("hang", 74)):
+        # Named, and broken: an enrollment would stop at it.
+        assert ask_alone(name, 0.2, needed=False).findings[0].exit_code == code
+        assert ask_alone(name, 0.2, needed=False, asked=False).findings[0].exit_code == 0
 
 
 def test_doctor_changes_nothing_and_leaves_damage_where_it_is(counter: Counter, tmp_path: Path) -> None:
@@ -235,20 +208,16 @@ def test_doctor_changes_nothing_and_leaves_damage_where_it_is(counter: Counter, 
 
 def read_terminal(command: list[str], columns: int) -> list[str]:
     """What a program writes to a terminal of this width."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        import fcntl
-        import struct
-        import termios
-
-        fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        os.execv(command[0], command)
+    terminal, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs)
+    os.close(theirs)
     content = b""
     with contextlib.suppress(OSError):  # EIO: the program has ended
         while part := os.read(terminal, 4096):
             content += part
     os.close(terminal)
-    os.waitpid(pid, 0)
+    process.wait(timeout=20)
     return content.decode().splitlines()
 
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from mpagent.checkup import State
+from mpagent.checkup import Finding, State
 from mpagent.checkup.card import describe_tries
 from mpagent.checkup.desk import Desk
 from mpagent.checkup.kernel import ask_kernel
 from mpagent.checkup.protection import describe
-from mpagent.checkup.question import answer
+from mpagent.checkup.question import Question
 from mpagent.checkup.silicon import describe_part, look_at_tree
 from mpagent.checkup.tpm import ask_tpm, describe_lockout, describe_room
 from mpagent.compose import Device, Places
@@ -27,6 +27,12 @@ from tests.mpwire.test_mp import A_KEY
 
 from .doctor_bench import find, put_kernel
 from .trees import make_tree
+
+
+def tell(question: Question) -> list[Finding]:
+    """The answer, in this process."""
+    found = question.ask()
+    return [found] if isinstance(found, Finding) else list(found)
 
 
 def desk_of(root: Path, *, seal: tuple[str, ...] = ()) -> Desk:
@@ -95,15 +101,15 @@ def test_every_kernel_option_that_is_off_has_a_line(tmp_path: Path) -> None:
     make_tree(tmp_path, "imx8mm")
     desk = desk_of(tmp_path, seal=("caam",))
     (question,) = ask_kernel(desk)
-    assert answer(question)[0].cause == "the kernel does not show its configuration"
+    assert tell(question)[0].cause == "the kernel does not show its configuration"
     put_kernel(tmp_path, ())
-    assert [one.state for one in answer(question)] == [State.OK]
+    assert [one.state for one in tell(question)] == [State.OK]
     wrap = next(one.name for one in list_options() if one.section == "wrap af_alg")
     put_kernel(tmp_path, (wrap,))
-    assert [one.state for one in answer(question)] == [State.OK]  # the other way of wrapping is whole
+    assert [one.state for one in tell(question)] == [State.OK]  # the other way of wrapping is whole
     needed = [one.name for one in list_options() if one.section in ("all", "source caam")]
     put_kernel(tmp_path, tuple(needed))
-    lines = answer(question)
+    lines = tell(question)
     assert [one.cause.split()[0] for one in lines] == needed
     assert {(one.state, one.exit_code) for one in lines} == {(State.MISSING, 77)}
     assert list(ask_kernel(desk_of(tmp_path))) == []
@@ -127,7 +133,7 @@ def test_a_tpm_that_the_image_does_not_name_is_a_note(tmp_path: Path) -> None:
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev/tpmrm0").touch()
     (question,) = ask_tpm(desk_of(tmp_path))
-    assert answer(question)[0].state is State.NOTE
+    assert tell(question)[0].state is State.NOTE
     (tmp_path / "dev/tpmrm0").unlink()
     assert list(ask_tpm(desk_of(tmp_path))) == []
 
