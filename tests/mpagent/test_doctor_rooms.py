@@ -23,7 +23,7 @@ from mpagent.image import Image
 from mpagent.latch import Latch
 from mpagent.settings import Settings
 from mpsim.board import BoardPlan, make_board
-from tests.mpwire.test_mp import A_KEY
+from tests.vectors.silicon import A_KEY
 
 from .doctor_bench import find, put_kernel
 from .trees import make_tree
