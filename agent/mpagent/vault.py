@@ -16,7 +16,7 @@ from mpagent.errors import HardwareGone, NotMine, StorageBroke, Tampered
 from mpagent.hal.ports import Counter, Sealer
 from mpagent.slots import VaultSlot
 from mpwire import limits
-from mpwire.codec import encode
+from mpwire.codec import encode, join_array
 from mpwire.errors import Malformed
 from mpwire.messages.grant import DESTINATIONS, KINDS
 from mpwire.messages.plain import NAME, UEID
@@ -30,7 +30,7 @@ VAULT_MAX_BYTES: Final = limits.SLOTS_MAX * (limits.SLOT_VALUE_MAX_BYTES + 512) 
 _KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
-_NAME: Final = re.compile("gen-[0-9]{6}")
+_NAME: Final = re.compile("gen-[0-9]{6,}")
 _TABLE: Final = "mpagent/vault/1"
 """First item of the table's AAD; a slot's AAD begins with a byte string, so neither stands for the other."""
 
@@ -194,7 +194,8 @@ def _slot_aad(ueid: bytes, slot: VaultSlot | SealedSlot) -> bytes:
 
 
 def _table_aad(table: Generation) -> bytes:
-    return encode([_TABLE, table.ueid, table.number, table.key, [SEALED_SLOT.write(one) for one in table.slots]])
+    head = map(encode, (_TABLE, table.ueid, table.number, table.key))
+    return join_array([*head, join_array([SEALED_SLOT.write(one) for one in table.slots])])
 
 
 def _seal(key: Secret, nonce: bytes, ueid: bytes, slot: VaultSlot) -> SealedSlot:

@@ -4,9 +4,8 @@ Stands under every message, before any signature is checked, so a stranger's byt
 its own stack, never recurses, and takes no memory for a count that the bytes left could not fill.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from operator import itemgetter
 from typing import Final, NamedTuple, NoReturn, TypeAlias
 
 from mpwire.errors import Malformed
@@ -221,18 +220,43 @@ def encode(item: object) -> bytes:
     What cannot be spelled is our own bug, not a peer's: TypeError for a type outside Item, ValueError for an integer
     beyond 64 bits, a lone surrogate, a tag other than TAG_SIGN1 or more than DEPTH_MAX containers.
     """
-    out: list[bytes] = []
-    _write(item, out.append, 0)
-    return b"".join(out)
+    return _spell(item, 0)
 
 
 def encode_octets(item: bytes) -> bytes:
-    """`encode` of a byte string, for envelopes that are put together of whole items."""
+    """`encode` of a byte string, for what is put together of whole items."""
     size = len(item)
     return (_BYTES_HEADS[size] if size < 256 else _head(2, size)) + item
 
 
-Sink: TypeAlias = Callable[[bytes], None]
+def encode_text(item: str) -> bytes:
+    """`encode` of a text."""
+    spelled = item.encode()
+    size = len(spelled)
+    return (_TEXT_HEADS[size] if size < 256 else _head(3, size)) + spelled
+
+
+@lru_cache(maxsize=KEYS_KEPT)
+def encode_integer(item: int) -> bytes:
+    """`encode` of an integer, which must not be a truth value: it would be found under 0 and 1."""
+    return _head(0, item) if item >= 0 else _head(1, ~item)
+
+
+def join_array(members: Sequence[bytes]) -> bytes:
+    """The array of items that are spelled already."""
+    return _head(4, len(members)) + b"".join(members)
+
+
+def join_map(parts: Sequence[bytes]) -> bytes:
+    """The map of keys and values in turn, spelled already, in the order of their keys' spellings."""
+    return _head(5, len(parts) >> 1) + b"".join(parts)
+
+
+def sort_pairs(pairs: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
+    """For `join_map`; no key stands twice."""
+    return [part for pair in sorted(pairs) for part in pair]
+
+
 _SHORT: Final = tuple(tuple(bytes([major << 5 | value]) for value in range(24)) for major in range(8))
 
 
@@ -248,80 +272,57 @@ def _head(major: int, value: int) -> bytes:
 
 
 _BYTES_HEADS: Final = tuple(_head(2, size) for size in range(256))
+_TEXT_HEADS: Final = tuple(_head(3, size) for size in range(256))
 
 
-def _write(item: object, put: Sink, depth: int) -> None:
-    kind = type(item)
+def _spell(item: object, depth: int) -> bytes:
+    """`depth` counts the containers around the item."""
+    kind = type(item)  # says what item is; isinstance costs twice as much
     if kind is bytes:
-        size = len(item)  # type: ignore[arg-type]  # kind says what item is; isinstance costs twice as much
-        put(_BYTES_HEADS[size] if size < 256 else _head(2, size))
-        put(item)  # type: ignore[arg-type]
-    elif kind is int:
-        put(_int_key(item))
-    elif kind is str:
-        put(_text(item))  # type: ignore[arg-type]
-    elif kind is dict:
-        _write_map(item, put, depth + 1)  # type: ignore[arg-type]
-    elif kind is list or kind is tuple:
-        _write_array(item, put, depth + 1)  # type: ignore[arg-type]
-    else:
-        _write_rare(item, put, depth)
+        return encode_octets(item)  # type: ignore[arg-type]
+    if kind is str:
+        return encode_text(item)  # type: ignore[arg-type]
+    if kind is int:
+        return encode_integer(item)
+    if kind is dict:
+        return _spell_map(item, depth + 1)  # type: ignore[arg-type]
+    if kind is list or kind is tuple:
+        return _spell_array(item, depth + 1)  # type: ignore[arg-type]
+    return _spell_rare(item, depth)
 
 
-def _text(item: str) -> bytes:
-    spelled = item.encode()
-    return _head(3, len(spelled)) + spelled
+def _spell_map(table: dict[object, object], depth: int) -> bytes:
+    _check_depth(depth)
+    return join_map(sort_pairs([(_spell_key(key), _spell(value, depth)) for key, value in table.items()]))
 
 
-def _key(item: object) -> bytes:
+def _spell_array(members: Sequence[object], depth: int) -> bytes:
+    _check_depth(depth)
+    return join_array([_spell(member, depth) for member in members])
+
+
+def _spell_key(item: object) -> bytes:
     if isinstance(item, str):
-        return _text(item)
+        return encode_text(item)
     if isinstance(item, int) and not isinstance(item, bool):
-        return _int_key(int(item))
+        return encode_integer(int(item))
     raise TypeError(f"map key of type {type(item).__name__}")
 
 
-_FIRST: Final = itemgetter(0)
-
-
-@lru_cache(maxsize=KEYS_KEPT)
-def _int_key(item: int) -> bytes:
-    return _head(0, item) if item >= 0 else _head(1, ~item)
-
-
-def _write_map(table: dict[object, object], put: Sink, depth: int) -> None:
-    _check_depth(depth)
-    put(_head(5, len(table)))
-    pairs = [(_int_key(key) if type(key) is int else _key(key), value) for key, value in table.items()]
-    pairs.sort(key=_FIRST)
-    for spelled, value in pairs:
-        put(spelled)
-        _write(value, put, depth)
-
-
-def _write_array(members: Sequence[object], put: Sink, depth: int) -> None:
-    _check_depth(depth)
-    put(_head(4, len(members)))
-    for member in members:
-        _write(member, put, depth)
-
-
-def _write_rare(item: object, put: Sink, depth: int) -> None:
+def _spell_rare(item: object, depth: int) -> bytes:
     """Tags, simple values, and what is derived of a list, a tuple, int or str: named tuples, enumerations."""
     if isinstance(item, Tag):  # before the tuples, being one
         _check_depth(depth + 1)
         if item.number != TAG_SIGN1:
             raise ValueError(f"tag {item.number}")
-        put(_head(6, item.number))
-        _write(item.value, put, depth + 1)
-    elif isinstance(item, tuple | list):
-        _write_array(item, put, depth + 1)
-    elif item is None or isinstance(item, bool):
-        put(b"\xf6" if item is None else b"\xf5" if item else b"\xf4")
-    elif isinstance(item, int | str):
-        put(_key(item))
-    else:
-        raise TypeError(f"no CBOR for {type(item).__name__}")
+        return _head(6, item.number) + _spell(item.value, depth + 1)
+    if isinstance(item, tuple | list):
+        return _spell_array(item, depth + 1)
+    if item is None or isinstance(item, bool):
+        return b"\xf6" if item is None else b"\xf5" if item else b"\xf4"
+    if isinstance(item, int | str):
+        return _spell_key(item)
+    raise TypeError(f"no CBOR for {type(item).__name__}")
 
 
 def _check_depth(depth: int) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mpwire.codec import encode
 from mpwire.cose import read_key, write_key
 from mpwire.shape import Shape
 
@@ -12,5 +13,5 @@ class PublicKey(Shape):
     def take(self, item: Any) -> bytes:
         return read_key(item)
 
-    def write(self, value: bytes) -> Any:
-        return write_key(value)
+    def write(self, value: bytes) -> bytes:
+        return encode(write_key(value))

@@ -4,10 +4,10 @@ A shape reads strictly (no unknown key, no missing key, every bound held) and wr
 The reader (`mpagent inspect`) prints from the same tables, so a message cannot be shown other than it is parsed.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
-from mpwire.codec import decode, encode
+from mpwire.codec import decode, encode, encode_integer, encode_octets, encode_text, join_array, join_map, sort_pairs
 from mpwire.errors import Malformed
 
 T = TypeVar("T")
@@ -31,9 +31,9 @@ class Shape:
         """As `read`, for the shape around it: a place is spelled only once something does not fit. Raises Misfit."""
         raise NotImplementedError
 
-    def write(self, value: Any) -> Any:
-        """The item of a value, ready for codec.encode."""
-        return value
+    def write(self, value: Any) -> bytes:
+        """The item of a value, spelled (codec.encode)."""
+        return encode(value)
 
 
 class Octets(Shape):
@@ -47,6 +47,9 @@ class Octets(Shape):
             raise Misfit(f": not a byte string of {self.low} to {self.high} bytes")
         return item
 
+    def write(self, value: bytes) -> bytes:
+        return encode_octets(value)
+
 
 class Text(Shape):
     """A text of 1 to `high` UTF-8 bytes without control characters."""
@@ -59,6 +62,9 @@ class Text(Shape):
             raise Misfit(f": not a printable text of 1 to {self.high} bytes")
         return item
 
+    def write(self, value: str) -> bytes:
+        return encode_text(value)
+
 
 class Integer(Shape):
     """An integer of `low` to `high`, both included."""
@@ -70,6 +76,9 @@ class Integer(Shape):
         if type(item) is not int or not self.low <= item <= self.high:
             raise Misfit(f": not an integer of {self.low} to {self.high}")
         return item
+
+    def write(self, value: int) -> bytes:
+        return encode_integer(value)
 
 
 class OneOf(Shape):
@@ -94,7 +103,7 @@ class Converted(Shape):
     def take(self, item: Any) -> Any:
         return self.to_value(self.inner.take(item))
 
-    def write(self, value: Any) -> Any:
+    def write(self, value: Any) -> bytes:
         return self.inner.write(self.to_item(value))
 
 
@@ -110,8 +119,9 @@ class ListOf(Shape):
         take = self.of.take
         return tuple([take(one) for one in item])
 
-    def write(self, value: Iterable[Any]) -> list[Any]:
-        return [self.of.write(one) for one in value]
+    def write(self, value: Iterable[Any]) -> bytes:
+        write = self.of.write
+        return join_array([write(one) for one in value])
 
 
 class Row(Shape):
@@ -125,8 +135,8 @@ class Row(Shape):
             raise Misfit(f": not an array of {len(self.places)} items")
         return tuple([shape.take(one) for shape, one in zip(self.places, item, strict=True)])
 
-    def write(self, value: Iterable[Any]) -> list[Any]:
-        return [shape.write(one) for shape, one in zip(self.places, value, strict=True)]
+    def write(self, value: Iterable[Any]) -> bytes:
+        return join_array([shape.write(one) for shape, one in zip(self.places, value, strict=True)])
 
 
 class TableOf(Shape):
@@ -141,8 +151,8 @@ class TableOf(Shape):
         take_key, take = self.key.take, self.of.take
         return {take_key(key): take(one) for key, one in item.items()}
 
-    def write(self, value: dict[Any, Any]) -> dict[Any, Any]:
-        return {self.key.write(key): self.of.write(one) for key, one in value.items()}
+    def write(self, value: Mapping[Any, Any]) -> bytes:
+        return join_map(sort_pairs([(self.key.write(key), self.of.write(one)) for key, one in value.items()]))
 
 
 class Field(NamedTuple):
@@ -173,7 +183,10 @@ class MapOf(Shape, Generic[T]):
             raise ValueError(f"{title}: the table and {of.__name__} name different fields")
         in_order = [by_name[name] for name in self._names]
         self._plan = [(one.key, one.name, one.shape.take, one.required) for one in in_order]
-        self._write_plan = [(one.key, one.name, one.shape.write) for one in in_order]
+        self._constant_parts = sort_pairs((encode(key), encode(value)) for key, value in self.constants.items())
+        self._write_plan = sorted((encode(one.key), at, one.shape.write) for at, one in enumerate(in_order))
+        if self._constant_parts and self._constant_parts[-2] > self._write_plan[0][0]:
+            raise ValueError(f"{title}: constants come before every field")
 
     def read(self, item: Any, where: str = "") -> T:
         value: T = super().read(item, where or self.title)
@@ -209,13 +222,13 @@ class MapOf(Shape, Generic[T]):
         # A text key is the peer's own words, of any length: it is not repeated.
         raise Misfit(f": key {key if type(key) is int else 'of text'} is not known")
 
-    def write(self, value: T) -> dict[int, Any]:
-        item: dict[int, Any] = dict(self.constants)
-        for key, name, write in self._write_plan:
-            found = getattr(value, name)
+    def write(self, value: T) -> bytes:
+        parts = self._constant_parts.copy()
+        for key, at, write in self._write_plan:
+            found = value[at]  # type: ignore[index]  # a NamedTuple
             if found is not None:
-                item[key] = write(found)
-        return item
+                parts += key, write(found)
+        return join_map(parts)
 
     def decode(self, raw: bytes, high: int) -> T:
         """Read a whole message of at most `high` bytes; raises Malformed."""
@@ -225,4 +238,4 @@ class MapOf(Shape, Generic[T]):
 
     def encode(self, value: T) -> bytes:
         """The one encoding of a value."""
-        return encode(self.write(value))
+        return self.write(value)

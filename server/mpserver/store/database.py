@@ -83,6 +83,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        connection.execute("PRAGMA temp_store = MEMORY")  # what a savepoint would bring back; nothing durable
         connection.execute("PRAGMA trusted_schema = OFF")
     except BaseException:
         connection.close()
