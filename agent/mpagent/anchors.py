@@ -119,6 +119,7 @@ _BOARD: Final = {
     "counter": Key(_preferences(COUNTERS)),
     "optee_node": Key(_absolute),
     "relay_tas": Key(list_of(_uuid, 0, 4)),
+    "open_blob": Key(octets(80, 80)),
     "kernel_key_sources": Key(list_of(one_of("caam", "tee", "tpm", "dcp"), 1, 4)),
 }
 _TOKEN: Final = {

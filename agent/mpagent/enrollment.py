@@ -11,13 +11,14 @@ from typing import Final, NamedTuple, Protocol
 from mpagent.acceptance import Accepted, Pending, accept_closed, accept_grant, check_slots
 from mpagent.belief import keep_update, make_trust
 from mpagent.belonging import note_choice
+from mpagent.closed import signs_with_pinned_key
 from mpagent.errors import NotClosed, Refused, RefusedForNow
-from mpagent.hal.ports import Board, LifeCycle, Provenance, SocFacts
+from mpagent.hal.ports import Board, LifeCycle, SocFacts
 from mpagent.image import Image
 from mpagent.proof import write_hello, write_proof
 from mpagent.record import Record, Stage
 from mpagent.slots import VaultSlot
-from mpwire import hpke, labels, mp, registry
+from mpwire import hpke, labels, registry
 from mpwire.cose import write_sign1
 from mpwire.errors import PeerBroke
 from mpwire.limits import CHALLENGE_MAX_BYTES, PROOF_MAX_BYTES, REFUSAL_MAX_BYTES
@@ -163,34 +164,23 @@ def prove_closed(board: Board, image: Image, random: Callable[[int], bytes]) -> 
     """
     facts = board.soc.read_facts()
     if facts.life_cycle is LifeCycle.CLOSED:
-        if _signs_with_pinned_key(board, image, random):
+        if signs_with_pinned_key(board.attester, image.mp_key_ids, random):
             return "mp-key"
-        if facts.provenance.get("life_cycle") is Provenance.SECURE_WORLD:
-            return "secure-world"
+        if facts.closed_by in ("secure-world", "open-blob"):
+            return facts.closed_by
     if image.allow_open:
         return "none"
     raise NotClosed(_say_why_not_closed(facts))
 
 
-def _signs_with_pinned_key(board: Board, image: Image, random: Callable[[int], bytes]) -> bool:
-    """The pinned class key signed fresh randomness just now; a test key of an open part is never pinned."""
-    material = board.attester.describe()
-    if material.kind != "mp" or material.attester_id not in image.mp_key_ids:
-        return False
-    assert material.public_key is not None  # kind mp
-    challenge = labels.CLOSED_PROOF + random(32)
-    made = board.attester.attest(challenge)
-    if made.mpmr is None or mp.key_id(material.public_key) != material.attester_id:
-        return False
-    mp.verify_mp(material.public_key, challenge, made.mpmr, made.signature)
-    return True
-
-
 def _say_why_not_closed(facts: SocFacts) -> str:
     if facts.life_cycle is LifeCycle.CLOSED_PENDING_REBOOT:
-        return "the closed fuse is blown but this boot is open: reboot, then enroll"
+        return (
+            "the closed fuse is blown, and nothing shows that this boot is closed: reboot once; if that was done, "
+            "pin the product's mp_key_ids or an open_blob in the image"
+        )
     if facts.life_cycle is LifeCycle.CLOSED:
-        return "the part says closed, but nothing in this boot proves it: pin the product's mp_key_ids in the image"
+        return "the part says closed, but nothing in this boot proves it: pin mp_key_ids or an open_blob in the image"
     return "the part is not closed: sealing here would use a public test key; close it and reboot"
 
 

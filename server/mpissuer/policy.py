@@ -147,7 +147,7 @@ def read_product(text: str) -> Product:
         mp_use=_choice(tree, "mp_use", ("sign", "secret"), "sign"),
         mp_keys=_hexes(tree, "mp_keys", 32),
         mpmrs=tuple(_mpmr(one) for one in tree.get("mpmr", ["optee"])),
-        srk_hashes=_hexes(tree, "srk_hashes", 32),
+        srk_hashes=tuple(_srk_hash(one) for one in tree.get("srk_hashes", ())),
         eks=_hexes(tree, "eks", TPM_NAME_BYTES),
         ek_roots=_pems(tree, "ek_roots"),
         card_roots=_pems(tree, "card_roots"),
@@ -197,6 +197,14 @@ def _choices(tree: Mapping[str, Any], key: str, allowed: tuple[str, ...]) -> tup
     if not values or any(value not in allowed for value in values):
         raise ProductWrong(f"{key} must list one or more of {', '.join(allowed)}", key=key)
     return values
+
+
+def _srk_hash(one: object) -> bytes:
+    """SHA-256 on HAB parts, SHA-512 on the i.MX8 with SECO."""
+    value = _hex(one, "srk_hashes")
+    if len(value) not in (32, 64):
+        raise ProductWrong(f"srk_hashes: needs 32 or 64 bytes, got {len(value)}", key="srk_hashes")
+    return value
 
 
 def _hexes(tree: Mapping[str, Any], key: str, length: int) -> tuple[bytes, ...]:

@@ -49,17 +49,18 @@ class SimSoc:
     def read_facts(self) -> ports.SocFacts:
         """Fuses and latched life cycle, afresh."""
         with self._pins.hold("read_facts") as (chip, _):
-            part, content = chip.read_make().part, chip.read_fuses()
+            part, content, life_cycle = chip.read_make().part, chip.read_fuses(), chip.life_cycle()
             return ports.SocFacts(
                 family=part,
                 uid=fuses.read_uid(part, content),
-                life_cycle=chip.life_cycle(),
+                life_cycle=life_cycle,
                 srk_hash=fuses.read_srk_hash(content),
                 provenance={
                     "uid": ports.Provenance.KERNEL,
                     "life_cycle": ports.Provenance.SECURE_WORLD,
                     "srk_hash": ports.Provenance.KERNEL,
                 },
+                closed_by="secure-world" if life_cycle is ports.LifeCycle.CLOSED else "",
             )
 
 

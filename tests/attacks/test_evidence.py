@@ -140,7 +140,7 @@ class Mute:
 
     def read_facts(self) -> Any:
         facts = self._real.read_facts()
-        return facts._replace(provenance={name: 3 for name in facts.provenance})
+        return facts._replace(closed_by="")
 
 
 def test_test_key_alone_is_no_known_attester(make_oem: MakeOem, make_factory: MakeFactory) -> None:

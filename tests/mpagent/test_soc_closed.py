@@ -9,12 +9,15 @@ import pytest
 
 from mpagent.enrollment import prove_closed
 from mpagent.errors import HardwareGone, NotClosed
-from mpagent.hal.ports import Attester, Board, LifeCycle, Provenance
+from mpagent.hal.caam.rings import Rings
+from mpagent.hal.caam.witness import OpenBlobWitness
+from mpagent.hal.ports import Attester, AttesterMaterial, Board, LifeCycle, Provenance
 from mpagent.hal.soc import Dialect, ImxSoc, PinnedKeyWitness, open_imx, translate
 from mpagent.image import Image
 from mpsim import backend, faults, fuses, silicon
 from mpsim.board import BoardPlan, close_fuse, make_board, power_cycle
 from mpsim.faults import Fault
+from mpsim.kernel_keys import SoftKernel
 from mpsim.ocotp import SimOcotp
 from mpwire import mp
 
@@ -32,6 +35,7 @@ class Said:
     life_cycle: LifeCycle | None
     provenance: Provenance = Provenance.SECURE_WORLD
     asked: int = 0
+    name: str = "secure-world"
 
     def read_life_cycle(self) -> LifeCycle | None:
         self.asked += 1
@@ -150,6 +154,56 @@ def test_fuse_and_boot_are_taken_together(tmp_path: Path, part: str, said: LifeC
     assert (facts.life_cycle, facts.provenance["life_cycle"]) == (known, Provenance.KERNEL)
     secure = open_imx(tmp_path, SimOcotp(tree.read), Said(said)).read_facts()
     assert secure.provenance["life_cycle"] is Provenance.SECURE_WORLD
+
+
+def test_first_witness_that_can_say_is_named_by_the_facts(tmp_path: Path) -> None:
+    make_closed(tmp_path, PART)
+    silent, sure, late = Said(None), Said(LifeCycle.CLOSED, name="open-blob"), Said(LifeCycle.OPEN)
+    facts = open_imx(tmp_path, None, silent, sure, late).read_facts()
+    assert (facts.life_cycle, facts.closed_by, late.asked) == (LifeCycle.CLOSED, "open-blob", 0)
+    assert open_imx(tmp_path, None, silent, late).read_facts().closed_by == ""
+
+
+def board_with(soc: ImxSoc, chip: Path) -> Board:
+    """A board that attests by something else than MP."""
+    return Board(soc, TpmLike(), backend.open_sealer(chip), NoKeys())  # type: ignore[arg-type]  # none of it is asked
+
+
+class TpmLike:
+    """Says it is no MP engine."""
+
+    def describe(self) -> AttesterMaterial:
+        return AttesterMaterial("tpm", bytes(68))
+
+
+class NoKeys:
+    """No device keys are wanted here."""
+
+
+def test_board_without_mp_is_closed_by_what_its_caam_refuses(tmp_path: Path) -> None:
+    """T-307 Sealed under the test key: a TPM board whose fuse is blown, before and after its first closed boot."""
+    make_board(tmp_path / "b", BoardPlan(closed=True))
+    make_closed(tmp_path, PART)
+    maker = SoftKernel(tmp_path / "maker", "caam", closed=False)
+    maker.join_session()
+    with Rings(maker).hold("trusted", b"new 32") as key:
+        digits = maker.read(key.serial).decode()
+
+    kernel = SoftKernel(tmp_path / "kernel", "caam", closed=False)
+    witness = OpenBlobWitness(digits, tmp_path / "kernel", lambda: kernel)
+    with pytest.raises(NotClosed, match="reboot once"):
+        prove_closed(board_with(open_imx(tmp_path, None, witness), tmp_path / "b/chip"), IMAGE, os.urandom)
+
+    kernel = SoftKernel(tmp_path / "kernel", "caam", closed=True)
+    witness = OpenBlobWitness(digits, tmp_path / "kernel", lambda: kernel)
+    board = board_with(open_imx(tmp_path, None, witness), tmp_path / "b/chip")
+    assert prove_closed(board, IMAGE, os.urandom) == "open-blob"
+    assert kernel.keys_held == 0
+
+
+def test_kernel_without_trusted_keys_is_no_witness(tmp_path: Path) -> None:
+    kernel = SoftKernel(tmp_path, None)
+    assert OpenBlobWitness("00" * 80, tmp_path, lambda: kernel).read_life_cycle() is None
 
 
 def test_a_claim_is_as_good_as_its_weaker_half(tmp_path: Path) -> None:

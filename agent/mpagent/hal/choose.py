@@ -73,6 +73,8 @@ class BoardChoice(NamedTuple):
     optee_node: Path = Path("/dev/tee0")
     relay_tas: tuple[UUID, ...] = ()
     """TAs that pass a message on to the MP engine, tried after the pseudo-TA."""
+    open_blob: bytes | None = None
+    """A trusted key's blob, 80 bytes, made by the CAAM of an open part: a closed part refuses it."""
     kernel_key_sources: tuple[str, ...] = ("caam",)
     """What the kernel's trusted keys may rest on."""
     pcrs: PcrChoice | None = None
@@ -222,11 +224,15 @@ def _open_attestation(bench: Bench) -> ports.Attester:
 
 
 def _open_imx(bench: Bench) -> ports.Soc:
-    """With OP-TEE as second source of its fuses, and the pinned MP key as witness of a closed boot."""
-    from mpagent.hal.soc import OpteeOcotp, PinnedKeyWitness, open_imx
+    """OP-TEE is the second source of its fuses; the pinned MP key, else an open part's blob, shows a closed boot."""
+    from mpagent.hal.soc import OpteeOcotp, PinnedKeyWitness, Witness, open_imx
 
-    witness = PinnedKeyWitness(lambda: bench.attester[1], bench.choice.mp_key_ids, os.urandom)
-    return open_imx(bench.root, OpteeOcotp(bench.optee_node, TEE_DEADLINE_S), witness)
+    witnesses: list[Witness] = [PinnedKeyWitness(lambda: bench.attester[1], bench.choice.mp_key_ids, os.urandom)]
+    if bench.choice.open_blob is not None:
+        from mpagent.hal.caam.witness import OpenBlobWitness
+
+        witnesses.append(OpenBlobWitness(bench.choice.open_blob.hex(), bench.root))
+    return open_imx(bench.root, OpteeOcotp(bench.optee_node, TEE_DEADLINE_S), *witnesses)
 
 
 def _open_kernel_key(bench: Bench) -> ports.Sealer:

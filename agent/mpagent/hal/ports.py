@@ -44,6 +44,8 @@ class SocFacts(NamedTuple):
     """Hash of the SRK table as fused: SHA-256, 32 bytes; on 8QM and 8QXP SHA-512, 64 bytes."""
     provenance: Mapping[str, Provenance] = MappingProxyType({})
     """For each of "uid", "life_cycle", "srk_hash" that is not None."""
+    closed_by: str = ""
+    """How CLOSED was shown in this boot: "mp-key", "secure-world", "open-blob"; empty where nothing showed it."""
 
 
 class Soc(Protocol):

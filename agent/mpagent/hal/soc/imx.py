@@ -30,11 +30,11 @@ class Report(NamedTuple):
 class ImxSoc:
     """Reads; never opens anything for writing."""
 
-    def __init__(self, root: Path, identity: Identity, ocotp: Ocotp | None, witness: Witness | None) -> None:
+    def __init__(self, root: Path, identity: Identity, ocotp: Ocotp | None, witnesses: Sequence[Witness]) -> None:
         self._root = root
         self._identity = identity
         self._ocotp = ocotp
-        self._witness = witness
+        self._witnesses = witnesses
 
     def read_facts(self) -> SocFacts:
         """See ports.Soc."""
@@ -42,7 +42,7 @@ class ImxSoc:
 
     def read_report(self) -> Report:
         """The same, with its sources. Raises HardwareGone naming the fact that cannot be had or believed."""
-        return _Reading(self._root, self._identity, self._ocotp, self._witness).report()
+        return _Reading(self._root, self._identity, self._ocotp, self._witnesses).report()
 
 
 class _Answer(NamedTuple):
@@ -54,13 +54,14 @@ class _Answer(NamedTuple):
 class _Reading:
     """One pass over all sources."""
 
-    def __init__(self, root: Path, identity: Identity, ocotp: Ocotp | None, witness: Witness | None) -> None:
+    def __init__(self, root: Path, identity: Identity, ocotp: Ocotp | None, witnesses: Sequence[Witness]) -> None:
         self._root = root
         self._identity = identity
         self._layout: Layout = identity.layout
         self._ocotp = ocotp if self._layout.ocotp_pta else None
-        self._witness = witness
+        self._witnesses = witnesses
         self._notes = [identity.note] if identity.note else []
+        self._closed_by = ""
 
     def report(self) -> Report:
         uid, srk_hash, life_cycle = self._read_uid(), self._read_srk_hash(), self._read_life_cycle()
@@ -71,6 +72,7 @@ class _Reading:
             life_cycle=life_cycle[0] if life_cycle else None,
             srk_hash=srk_hash[0] if srk_hash else None,
             provenance={name: claim[1] for name, claim in claims.items() if claim is not None},
+            closed_by=self._closed_by,
         )
         return Report(self._identity, facts, tuple(one.provenance for one in self._sources), tuple(self._notes))
 
@@ -166,11 +168,14 @@ class _Reading:
         return live[0], max(live[1], provenance)
 
     def _ask_witness(self, silent: str) -> tuple[LifeCycle, Provenance] | None:
-        known = None if self._witness is None else self._witness.read_life_cycle()
-        if self._witness is None or known is None:
-            self._notes.append(silent)
-            return None
-        return known, self._witness.provenance
+        """What the first witness says that can say anything."""
+        for witness in self._witnesses:
+            known = witness.read_life_cycle()
+            if known is not None:
+                self._closed_by = witness.name if known is LifeCycle.CLOSED else ""
+                return known, witness.provenance
+        self._notes.append(silent)
+        return None
 
     def _fuse_says_closed(self) -> tuple[bool, Provenance]:
         what = "the closed bit"
@@ -206,10 +211,10 @@ def _agree(what: str, answers: Sequence[_Answer]) -> tuple[bytes, Provenance]:
     return first.value, min(one.provenance for one in answers)
 
 
-def open_imx(root: Path, ocotp: Ocotp | None = None, witness: Witness | None = None) -> ImxSoc:
-    """The part below `root`, "/" on a device; `ocotp` and `witness` stay the caller's to close.
+def open_imx(root: Path, ocotp: Ocotp | None = None, *witnesses: Witness) -> ImxSoc:
+    """The part below `root`, "/" on a device; `ocotp` and `witnesses` stay the caller's to close.
 
     Without a witness a blown closed fuse is CLOSED_PENDING_REBOOT for good. Raises HardwareAbsent away from an i.MX,
     HardwareGone for a part this agent has no table of.
     """
-    return ImxSoc(root, read_identity(root), ocotp, witness)
+    return ImxSoc(root, read_identity(root), ocotp, witnesses)

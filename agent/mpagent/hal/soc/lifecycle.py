@@ -16,6 +16,8 @@ from mpagent.hal.ports import LifeCycle, Provenance
 class Witness(Protocol):
     """Knows the life cycle of the running boot."""
 
+    name: str
+    """As receipts print it: "mp-key", "secure-world", "open-blob"."""
     provenance: Provenance
     """Of the live state alone; a claim made of it and of a fuse has the weaker of the two."""
 
