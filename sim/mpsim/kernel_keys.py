@@ -110,7 +110,7 @@ class SoftKernel:
 
     def _instantiate(self, payload: bytes) -> tuple[bytes, bytes]:
         verb, _, rest = payload.decode("ascii").partition(" ")
-        if self.source == "tpm" and "keyhandle=" not in rest:
+        if self.source == "tpm" and verb == "new":
             raise _refuse(errno.EINVAL)
         try:
             if verb == "new" and _LEAST <= int(rest) <= _MOST:

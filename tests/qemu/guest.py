@@ -39,7 +39,7 @@ class Outcome:
 
 
 class Machine:
-    """What survives a power cut: the TPM's state and the folder `work`, which the guest sees as /run/work."""
+    """What survives a power cut: the TPM's state and the folder `work`, which the guest sees as /run/share."""
 
     def __init__(self, folder: Path, devices: Sequence[str] = ()) -> None:
         self.folder = folder
@@ -131,7 +131,8 @@ class Guest:
 
     def _start_tpm(self) -> None:
         state, control = self._machine.folder / "tpm", self._sockets / "tpm"
-        command = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state}", "--ctrl", f"type=unixio,path={control}"]
+        command = ["swtpm", "socket", "--tpm2", "--terminate", "--tpmstate", f"dir={state}"]
+        command += ["--ctrl", f"type=unixio,path={control}"]
         self._start(command, "swtpm.log")
         deadline = time.monotonic() + END_MAX_S
         while not control.exists():
@@ -145,7 +146,7 @@ class Guest:
         command += ["-serial", f"file:{self._console}", "-kernel", str(find_kernel()), "-append", self._kernel_line]
         command += ["-drive", f"file={find_root()},format=raw,if=none,id=r0,cache=unsafe,snapshot=on"]
         command += ["-device", "virtio-blk-pci,drive=r0", "-device", "virtio-rng-pci"]
-        command += ["-virtfs", _share(_TREE, "tree", "readonly=on"), "-virtfs", _share(self._machine.work, "work")]
+        command += ["-virtfs", _share(_TREE, "tree", "readonly=on"), "-virtfs", _share(self._machine.work, "share")]
         command += ["-chardev", f"socket,id=tpm,path={self._sockets / 'tpm'}", "-tpmdev", "emulator,id=t0,chardev=tpm"]
         command += ["-device", "tpm-tis-device,tpmdev=t0", *self._machine.devices]
         self._start(command, "qemu.log")

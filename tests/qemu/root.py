@@ -1,80 +1,44 @@
-"""A Debian root for arm64 with the libraries that a device carries: packaged Python only, no pip, no kernel.
+"""The disk that the guest boots: the base with our job in it, put there without mounting anything."""
 
-Without linux-image there is no initramfs, whose making forks thousands of times under emulation.
-"""
-
-import os
 import subprocess
 from pathlib import Path
 from typing import Final
 
 from tests.qemu import cache
+from tests.qemu.base import find_base
 
-SUITE: Final = "trixie"
-DISK: Final = "2G"
-"""Sparse; about 400 MiB are written."""
 _HERE: Final = Path(__file__).parent
-_PACKAGES: Final = _HERE / "packages.txt"
-_FILES: Final = {"bench-job": "usr/local/sbin", "bench-job.service": "etc/systemd/system"}
-_BINFMT: Final = Path("/proc/sys/fs/binfmt_misc")
-_HANDLER: Final = Path("/usr/lib/binfmt.d/qemu-aarch64.conf")
-"""Of qemu-user-static: how the host runs arm64 programs while it unpacks them."""
-_LEAN: Final = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
+_JOB: Final = _HERE / "bench-job"
+_UNIT: Final = _HERE / "bench-job.service"
+_WANTS: Final = "/etc/systemd/system/multi-user.target.wants"
+_DEBUGFS: Final = "/usr/sbin/debugfs"
+_COMMANDS: Final = f"""\
+cd /usr/local/sbin
+write {_JOB} bench-job
+set_inode_field bench-job mode 0100755
+cd /etc/systemd/system
+write {_UNIT} bench-job.service
+cd {_WANTS}
+symlink bench-job.service ../bench-job.service
+"""
+"""For debugfs."""
 
 
 def find_root() -> Path:
-    """The disk image, never to be written: boot it with snapshot=on. 8 minutes or more, in emulated scripts."""
-    key = cache.key_of(_PACKAGES, Path(__file__), [_HERE / name for name in _FILES], SUITE)
-    return cache.find_or_build("root", key, _build) / "root.raw"
+    """The disk, never to be written: boot it with snapshot=on. Two seconds where the base is built."""
+    base = find_base()
+    key = cache.key_of(base.parent.name, Path(__file__), _JOB, _UNIT)
+    return cache.find_or_build("root", key, lambda folder: _build(folder, base)) / "root.raw"
 
 
-def _build(folder: Path) -> None:
-    _enable_arm64()
-    tree = folder / "tree"
-    packages = ",".join(_PACKAGES.read_text().split())
-    command = ["nice", "mmdebstrap", "--quiet", "--mode=root", "--arch=arm64", "--variant=minbase"]
-    command += [f"--include={packages}", '--aptopt=APT::Install-Recommends "false"']
-    command += [f"--dpkgopt=path-exclude={pattern}" for pattern in _LEAN]
-    command += [f'--customize-hook=chroot "$1" dpkg-query --show >"{folder}/manifest"']
-    _run([*_as_root(), *command, SUITE, str(tree), _mirror()], folder)
-    for name, place in _FILES.items():
-        _run([*_as_root(), "install", "-D", "-m", _mode(name), str(_HERE / name), str(tree / place / name)], folder)
-    wants = tree / "etc/systemd/system/multi-user.target.wants"
-    _run([*_as_root(), "mkdir", "-p", str(wants)], folder)
-    _run([*_as_root(), "ln", "-sf", "../bench-job.service", str(wants / "bench-job.service")], folder)
-    _run([*_as_root(), "mke2fs", "-q", "-t", "ext4", "-L", "root", "-d", "tree", "-F", "root.raw", DISK], folder)
-    _run([*_as_root(), "rm", "-rf", "tree"], folder)
-
-
-def _mode(name: str) -> str:
-    return "644" if name.endswith(".service") else "755"
-
-
-def _mirror() -> str:
-    """Where this machine's own packages come from."""
-    shown = subprocess.check_output(["apt-get", "indextargets", "--format", "$(SITE)", "Label: Debian"], text=True)
-    sites = shown.split()
-    if not sites:
-        raise RuntimeError("apt knows no Debian mirror: run apt-get update")
-    return sites[0]
-
-
-def _enable_arm64() -> None:
-    """Register qemu-user for arm64, as systemd-binfmt would; it stays registered until the machine is rebooted."""
-    if (_BINFMT / "qemu-aarch64").exists():
-        return
-    mount = f"mountpoint -q {_BINFMT} || mount -t binfmt_misc binfmt_misc {_BINFMT}"
-    script = f"{mount}; cat {_HANDLER} >{_BINFMT}/register"
-    subprocess.run([*_as_root(), "sh", "-ec", script], check=True)
-
-
-def _as_root() -> list[str]:
-    return [] if os.geteuid() == 0 else ["sudo"]
-
-
-def _run(command: list[str], folder: Path) -> None:
-    log = folder / "log"
-    with open(log, "ab") as output:
-        done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-    if done.returncode:
-        raise RuntimeError(f"{command} failed:\n{log.read_text(errors='replace')[-3000:]}")
+def _build(folder: Path, base: Path) -> None:
+    """debugfs says what went wrong and still ends well, so what it wrote is looked for."""
+    disk = folder / "root.raw"
+    subprocess.run(["cp", "--sparse=always", str(base), str(disk)], check=True)
+    commands = folder / "commands"
+    commands.write_text(_COMMANDS)
+    said = subprocess.run([_DEBUGFS, "-w", "-f", str(commands), str(disk)], capture_output=True, text=True, check=True)
+    for path, wanted in (("/usr/local/sbin/bench-job", "0755"), (f"{_WANTS}/bench-job.service", "symlink")):
+        shown = subprocess.run([_DEBUGFS, "-R", f"stat {path}", str(disk)], capture_output=True, text=True, check=True)
+        if wanted not in shown.stdout:
+            raise RuntimeError(f"{path} is not in the disk:\n{said.stdout}{said.stderr}")

@@ -9,6 +9,7 @@ from typing import Final
 from tests.contract.rigs.attestation import make_attestation
 from tests.contract.rigs.card import make_card_board, make_pcsc_board
 from tests.contract.rigs.imx import make_imx
+from tests.contract.rigs.kernel_key import make_kernel_key
 from tests.contract.rigs.mp import make_mp
 from tests.contract.rigs.pkcs11 import make_pkcs11, make_pkcs11_without_gcm
 from tests.contract.rigs.rig import Rig, check_signature
@@ -45,6 +46,7 @@ RIGS: Final[Mapping[str, Kind]] = {
     "tpm-measured": Kind(make_measured, frozenset({"sealer"})),
     "pkcs11": Kind(make_pkcs11, TOKEN, sealer="pkcs11", shelved="pkcs11-key-"),
     "pkcs11-without-gcm": Kind(make_pkcs11_without_gcm, TOKEN, sealer="pkcs11", shelved="pkcs11-key-"),
+    "kernel-key": Kind(make_kernel_key, frozenset({"sealer"}), sealer="caam"),
     "card": Kind(make_card_board, CARD, sealer="sim", shelved="card-key-"),
     "card-over-pcsc": Kind(make_pcsc_board, frozenset({"attester"}), sealer="sim", shelved="card-key-"),
 }

@@ -7,9 +7,8 @@ stands before the nonce is hashed into the wrapping, so that no byte of it can c
 """
 
 import struct
-from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final
+from typing import Final, NamedTuple
 
 from mpagent.hal.caam.source import Source, has_form
 from mpagent.hal.caam.wrap import NONCE_BYTES, TAG_BYTES
@@ -23,8 +22,7 @@ KEK_DIGITS_MAX: Final = 1024 - _HEAD.size - _WRAPPED_BYTES
 _DIGITS: Final = frozenset(b"0123456789abcdef")
 
 
-@dataclass(frozen=True, slots=True)
-class KekBlob:
+class KekBlob(NamedTuple):
     """The key encryption key as its source sealed it."""
 
     source: Source
@@ -40,8 +38,7 @@ class KekBlob:
         return sha256(self.head()).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class SealedDek:
+class SealedDek(NamedTuple):
     """What our blob holds."""
 
     kek: KekBlob

@@ -3,10 +3,9 @@
 import gzip
 import zlib
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 FRAGMENT: Final = "kernel.config"
 """Beside this module: the one list that the documentation, doctor and the QEMU bench share."""
@@ -14,8 +13,7 @@ _CONFIG_MAX_BYTES: Final = 4 << 20
 """A whole configuration has about 300 KiB."""
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """One line of the fragment."""
 
     name: str
@@ -65,4 +63,4 @@ def _read_running(path: Path) -> Mapping[str, str] | None:
     except (OSError, EOFError, zlib.error):
         return None
     lines = (line.partition("=") for line in text.splitlines() if line.startswith("CONFIG_"))
-    return {name: value for name, _, value in lines}
+    return {name: value for name, _, value in lines} or None

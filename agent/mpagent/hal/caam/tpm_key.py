@@ -11,8 +11,7 @@ Source: security/keys/trusted-keys/tpm2key.asn1 of Linux.
 """
 
 import struct
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 _SEQUENCE, _INTEGER, _OCTETS = 0x30, 0x02, 0x04
 _SEALED_DATA: Final = bytes.fromhex("06066781050a0105")
@@ -20,8 +19,7 @@ _SEALED_DATA: Final = bytes.fromhex("06066781050a0105")
 _EMPTY_AUTH: Final = bytes.fromhex("a0030101ff")
 
 
-@dataclass(frozen=True, slots=True)
-class TpmKey:
+class TpmKey(NamedTuple):
     """A sealed object and the persistent handle of its parent."""
 
     parent: int
@@ -46,7 +44,7 @@ def read(der: bytes) -> TpmKey | None:
     parent, areas = _split(body[len(head) :], _INTEGER)
     public, tail = _split(areas, _OCTETS)
     private, end = _split(tail, _OCTETS)
-    if len(parent) != 5 or len(public) < 3 or len(private) < 3 or end:
+    if len(parent) != 5 or parent[0] or len(public) < 3 or len(private) < 3 or end:
         return None
     found = TpmKey(int.from_bytes(parent, "big"), public[2:], private[2:])
     return found if found.write() == der else None

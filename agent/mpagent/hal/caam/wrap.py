@@ -8,8 +8,7 @@ withdrawn from kernels, so it is never the only way.
 import hmac
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 NONCE_BYTES: Final = 12
 TAG_BYTES: Final = 16
@@ -21,8 +20,7 @@ _BLOCK: Final = 16
 _FLAGS: Final = 0x40 | (TAG_BYTES - 2) // 2 << 3 | _LENGTH_BYTES - 1
 
 
-@dataclass(frozen=True, slots=True)
-class HeldKey:
+class HeldKey(NamedTuple):
     """A key in the kernel, for as long as its ring stands."""
 
     serial: int

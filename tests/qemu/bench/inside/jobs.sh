@@ -1,6 +1,6 @@
 # In the guest: the jobs that the bench runs by name. Read by bench-job from the shared checkout; stdout and stderr go
 # to the host, and /dev/console takes the markers that the host waits for.
-export PYTHONPATH=/run/tree/agent:/run/tree/server:/run/tree/sim:/run/tree PYTHONPYCACHEPREFIX=/run/work/pycache
+export PYTHONPATH=/run/tree/agent:/run/tree/server:/run/tree/sim:/run/tree PYTHONPYCACHEPREFIX=/run/share/pycache
 export TSS2_LOG=all+none HOME=/root TPM2TOOLS_TCTI=device:/dev/tpmrm0
 inside=/run/tree/tests/qemu/bench/inside
 
@@ -23,11 +23,11 @@ job_refusal() { python3 $inside/once.py refusal; }
 job_make_counted_key() {
     tpm2_createprimary -Q -C o -G ecc -c /tmp/srk && tpm2_evictcontrol -Q -C o -c /tmp/srk 0x81000001 &&
         keyctl session - sh -ec 'keyctl pipe "$(keyctl add trusted control "new 32 keyhandle=0x81000001" @s)"' \
-            >/run/work/counted-key
+            >/run/share/counted-key
 }
 job_load_counted_key_until_cut() {
     python3 $inside/once.py counter &&
-        keyctl session - keyctl add trusted control "load $(cat /run/work/counted-key)" @s &&
+        keyctl session - keyctl add trusted control "load $(cat /run/share/counted-key)" @s &&
         echo BENCH-LOADED >/dev/console && sleep 600
 }
 job_counter() { python3 $inside/once.py counter; }

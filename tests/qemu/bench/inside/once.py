@@ -13,7 +13,7 @@ from mpwire.secret import Secret
 
 TCTI = "device:/dev/tpmrm0"
 DEK = Secret(bytes(range(32)))
-BLOB = Path("/run/work/blob")
+BLOB = Path("/run/share/blob")
 LOCKOUT_COUNTER = 0x20E
 
 

@@ -28,7 +28,7 @@ def keys() -> KernelKeys:
 
 
 def test_kernel_without_af_alg_opens_what_one_with_it_sealed(keys: KernelKeys) -> None:
-    """A kernel update withdraws AF_ALG: no blob is lost, in either direction."""
+    """T-485 Accident: a kernel update withdraws AF_ALG. No blob is lost, in either direction."""
     with GuestRig(1, "af_alg").open() as one:
         blob = one.sealer.seal(DEK)
     with GuestRig(1, "dm-crypt").open() as other:
@@ -71,7 +71,7 @@ def test_nothing_is_left_behind(keys: KernelKeys) -> None:
 
 
 def test_key_is_for_its_holder_alone(keys: KernelKeys) -> None:
-    """Another process of the same user neither reads nor uses the key, by its serial."""
+    """T-484 Neighbour: another process of the same user neither reads nor uses the key, by its serial."""
     with Rings(keys).hold("user", bytes(32)) as key:
         seen = subprocess.run(["keyctl", "session", "-", "keyctl", "read", str(key.serial)], capture_output=True)
         assert seen.returncode != 0 and b"denied" in seen.stderr
