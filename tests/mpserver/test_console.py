@@ -87,6 +87,8 @@ def test_pubk_twice_is_one_key() -> None:
             pubk(OTHER.public_key()[1:]) + sign_by(OTHER, b"one", mp.MPMR_ZERO) + sign_by(OTHER, b"two", mp.MPMR_OPTEE),
             "two boot chains",
         ),
+        (pubk() + re.sub(r"d:\n\w+", "d:\n" + "5A" * 48, sign()), "c has 64 digits and d has 96"),
+        (pubk() + sign().split("Message Rep")[0] + "Message: 7A 5D \n" + sign(), "cut off"),
         ("Starting kernel ...\nPublic key:\n", "no output"),
         ("", "no output"),
         ("dmesg: Loaded X.509 cert, Public key: RSA\n", "no output"),

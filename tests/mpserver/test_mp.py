@@ -220,6 +220,7 @@ def test_a_log_that_does_not_hold_is_one_line_and_code_65(desk: Desk, log: str, 
         ["verify", "--key", "11" * 64, "--message", "00", "--signature", A_SIGNATURE.hex()],
         ["verify", "--key", P384_KEY.hex(), "--message", "00", "--signature", A_SIGNATURE.hex()],
         ["verify", "--key", A_KEY.hex(), "--message", "00" * 65_537, "--signature", A_SIGNATURE.hex()],
+        ["verify", "--key", "11" * 66, "--message", "00", "--signature", A_SIGNATURE.hex()],
         ["compare", "a.log"],
         ["compare", "a.log", "a.log", "--product", "gateway"],
         ["compare", "11" * 64, "a.log", "--product", "gateway"],
@@ -230,6 +231,17 @@ def test_a_command_line_that_cannot_be_meant_is_one_line_and_code_64(desk: Desk,
     code, out, err = desk.run("mp", *[str(desk.folder / one) if one.endswith(".log") else one for one in words])
     assert (code, out) == (64, "") and err.count("\n") == 1
     assert entries(desk) == []
+
+
+def test_a_file_without_end_is_refused_before_it_is_read(desk: Desk) -> None:
+    code, out, err = desk.run("mp", "import-log", "/dev/zero")
+    assert (code, out) == (64, "") and "longer than" in err
+
+
+def test_a_closed_standard_input_is_no_log(desk: Desk) -> None:
+    command = f"exec {sys.executable} -m mpserver --dir {desk.state} mp import-log - <&-"
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (64, "") and "closed" in ended.stderr
 
 
 def verify(desk: Desk, *more: str, code: int = 0, **changes: str) -> Any:
