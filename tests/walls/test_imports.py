@@ -91,8 +91,11 @@ def test_the_story_is_refused_a_sibling_that_touches(sibling: str) -> None:
 
 
 def backend_violations(sources: dict[str, str]) -> list[str]:
-    """Backends know ports, errors and each other; the story, its runner and what composes them are above."""
-    allowed = ("mpagent.hal", "mpagent.errors")
+    """Backends know ports, errors and each other; the story, its runner and what composes them are above.
+
+    `closed` decides over the port of an attester, for the story and for a witness alike.
+    """
+    allowed = ("mpagent.hal", "mpagent.errors", "mpagent.closed")
     return [
         f"{name} -> {module}"
         for name, source in sources.items()
