@@ -1,6 +1,7 @@
 """The kernel-key sealer over an imitated kernel: which source is in force, what each refusal means, what is left."""
 
 import errno
+import os
 import platform
 from pathlib import Path
 
@@ -258,6 +259,25 @@ def test_key_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         sealer.seal(DEK)
 
 
+def test_tpm_whose_objects_are_too_large_is_named(tmp_path: Path) -> None:
+    """Before anything is wrapped under them."""
+
+    class Large:
+        def seal(self, kek: Secret) -> bytes:
+            return b"\x30" * 500
+
+    kernel = SoftKernel(tmp_path, "tpm")
+    sealer = KernelKeySealer(kernel, SoftWrapper(kernel), Source.TPM, Large())  # type: ignore[arg-type]
+    with pytest.raises(HardwareGone, match="too large: 1000 digits, 957 fit"):
+        sealer.seal(DEK)
+
+
+def test_part_that_leaves_while_we_look_is_not_there(tmp_path: Path) -> None:
+    """Its entry in the device tree is there, and cannot be read."""
+    (tmp_path / "sys/bus/platform/devices/0.crypto/of_node/compatible").mkdir(parents=True)
+    assert list_parts(tmp_path) == ()
+
+
 def test_open_part_is_seen_by_its_test_key_and_its_log(tmp_path: Path) -> None:
     """T-483 Test key: the line is a reason to refuse; a log that cannot be read is no proof of the contrary."""
     opened, closed = SoftKernel(tmp_path / "a", "caam", closed=False), SoftKernel(tmp_path / "b", "caam")
@@ -277,9 +297,20 @@ def test_line_of_an_earlier_boot_does_not_count(tmp_path: Path) -> None:
     assert open_over(kernel, tmp_path).test_key is False
 
 
+def test_log_that_is_no_log_tells_nothing(tmp_path: Path) -> None:
+    """A pipe in its place; nor does it stay open."""
+    (tmp_path / "dev").mkdir()
+    os.mkfifo(tmp_path / "dev/kmsg")
+    held = len(os.listdir("/proc/self/fd"))
+    with KernelLog(tmp_path) as log:
+        assert not log.readable and log.saw_test_key() is None
+        assert len(os.listdir("/proc/self/fd")) == held
+
+
 def test_log_that_is_closed_tells_nothing(tmp_path: Path) -> None:
     SoftKernel(tmp_path, "caam")
     with KernelLog(tmp_path) as log:
+        (tmp_path / "dev/kmsg").write_bytes(b"6,2,2,-;random: crng init done\n")
         assert log.readable and log.saw_test_key() is False
     assert not log.readable and log.saw_test_key() is None
 

@@ -27,11 +27,12 @@ class KernelLog:
     """What the kernel logs from here on. Where the log may not be read it is silent, and `readable` says so."""
 
     def __init__(self, root: Path) -> None:
+        self._log: int | None = None
         try:
-            self._log: int | None = os.open(root / "dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._log = os.open(root / "dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             os.lseek(self._log, 0, os.SEEK_END)
         except OSError:
-            self._log = None
+            self.close()
 
     @property
     def readable(self) -> bool:
@@ -45,17 +46,17 @@ class KernelLog:
         for _ in range(_RECORDS_MAX):
             try:
                 record = os.read(self._log, _RECORD_MAX_BYTES)
-            except BlockingIOError:
+            except BlockingIOError:  # not here: the end of a real log, in the QEMU bench
                 return False
-            except OSError as refused:
+            except OSError as refused:  # not here: records overwritten before they were read, or a log that fails
                 if refused.errno == errno.EPIPE:
-                    continue  # records were overwritten before we read them; those that are left follow
+                    continue
                 return None
             if not record:
                 return False
             if _LINE in record:
                 return True
-        return None
+        return None  # not here: a log that grows faster than it is read
 
     def close(self) -> None:
         """Give the log back."""

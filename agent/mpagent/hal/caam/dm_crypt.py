@@ -38,7 +38,7 @@ _DM_DEFERRED_REMOVE: Final = 1 << 17
 _DM_BYTES: Final = 1024
 
 
-class DmCrypt:
+class DmCrypt:  # not here: a real kernel's, in the QEMU bench
     """One volume for each call, gone when it returns."""
 
     name: str = "dm-crypt"
@@ -52,12 +52,12 @@ class DmCrypt:
             return ccm_unwrap(encrypt, nonce, aad, sealed)
 
 
-def is_offered() -> bool:
+def is_offered() -> bool:  # not here: a real kernel's, in the QEMU bench
     """Whether both control devices are there; whether dm-crypt takes a trusted key shows at the first call."""
     return _CONTROL.exists() and _LOOP_CONTROL.exists()
 
 
-@contextmanager
+@contextmanager  # not here: a real kernel's, in the QEMU bench
 def open_volume(description: str) -> Iterator[Callable[[bytes], bytes]]:
     """AES-256 in ECB mode under the trusted key of this description: at most 32 whole blocks in, as many out."""
     with ExitStack() as stack:
@@ -79,7 +79,9 @@ def open_volume(description: str) -> Iterator[Callable[[bytes], bytes]]:
         yield lambda blocks: _encrypt(volume, below, sector, blocks)
 
 
-def _encrypt(volume: int, below: int, sector: mmap.mmap, blocks: bytes) -> bytes:
+def _encrypt(
+    volume: int, below: int, sector: mmap.mmap, blocks: bytes
+) -> bytes:  # not here: a real kernel's, in the QEMU bench
     """Direct writes want memory that is aligned, as a mapping of its own is."""
     sector[:SECTOR_BYTES] = blocks.ljust(SECTOR_BYTES, b"\0")
     with memoryview(sector)[:SECTOR_BYTES] as aligned:
@@ -90,7 +92,7 @@ def _encrypt(volume: int, below: int, sector: mmap.mmap, blocks: bytes) -> bytes
     return os.pread(below, len(blocks), 0)
 
 
-def _attach_loop(below: int) -> tuple[int, int]:
+def _attach_loop(below: int) -> tuple[int, int]:  # not here: a real kernel's, in the QEMU bench
     """A loop device over this file, freed when its last user closes it: descriptor and number."""
     configuration = _LOOP_CONFIG.pack(below, SECTOR_BYTES, _LOOP_AUTOCLEAR)
     control = os.open(_LOOP_CONTROL, os.O_RDWR | os.O_CLOEXEC)
@@ -117,13 +119,15 @@ def _table(description: str, loop_number: int) -> bytes:
     return _DM_TARGET.pack(0, 1, 0, _DM_TARGET.size + len(parameters), b"crypt") + parameters
 
 
-def _create(control: int, name: bytes) -> int:
+def _create(control: int, name: bytes) -> int:  # not here: a real kernel's, in the QEMU bench
     """A mapped device without a table; its minor number."""
     answer = _dm(control, _DM_CREATE, name)
     return os.minor(int(_DM_HEAD.unpack_from(answer)[10]))
 
 
-def _dm(control: int, command: int, name: bytes, flags: int = 0, targets: bytes = b"") -> bytes:
+def _dm(
+    control: int, command: int, name: bytes, flags: int = 0, targets: bytes = b""
+) -> bytes:  # not here: a real kernel's, in the QEMU bench
     """One device-mapper ioctl; what the kernel left in its structure."""
     count = 1 if targets else 0
     head = _DM_HEAD.pack(4, 0, 0, _DM_BYTES, _DM_HEAD.size, count, 0, flags, 0, 0, 0, name, b"")

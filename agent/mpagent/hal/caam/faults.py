@@ -101,7 +101,7 @@ def explain_wrap(refused: OSError, wrapper: str) -> MpError:
     return explain_call(refused, f"wrapping a key by {wrapper}")
 
 
-def refuse_no_wrapper() -> HardwareGone:
+def refuse_no_wrapper() -> HardwareGone:  # not here: for a kernel without either
     """The kernel holds trusted keys and offers no way to use one."""
     return HardwareGone(
         "the kernel holds trusted keys, and neither AF_ALG nor dm-crypt is there to use one",

@@ -45,7 +45,7 @@ class Keys(Protocol):
         """Revoke the key and take it out of the ring; a key that is gone already is no failure."""
 
 
-class KernelKeys:
+class KernelKeys:  # not here: a real kernel's, in the QEMU bench
     """The running kernel's. Raises OSError ENOSYS on a machine whose call numbers are not known."""
 
     def __init__(self) -> None:

@@ -90,9 +90,11 @@ def _not_there(code: int) -> MpError | None:
 
 
 def _not_ours(code: int) -> MpError | None:
-    if not faults.is_about_input(code):
-        return None
-    return NotMine("sealed by another TPM, or before this one was cleared, or damaged")
+    return (
+        NotMine("another TPM sealed it, or this one was cleared since, or it is damaged")
+        if faults.is_about_input(code)
+        else None
+    )
 
 
 def _public(chip: Chip, area: bytes) -> Any:

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from mpagent.errors import HardwareAbsent
-from mpagent.hal.caam import KernelKeys, af_alg, dm_crypt, list_missing_options, list_options, open_kernel_key
+from mpagent.hal.caam import (
+    KernelKeys,
+    KernelLog,
+    af_alg,
+    dm_crypt,
+    list_missing_options,
+    list_options,
+    open_kernel_key,
+)
 from mpagent.hal.caam.keyctl import SESSION
 from mpagent.hal.caam.rings import Rings
 from mpagent.hal.caam.source import Source, find_source, list_parts
@@ -94,6 +102,15 @@ def test_source_is_read_from_the_kernel_itself(keys: KernelKeys) -> None:
 def test_image_for_caam_alone_is_refused(keys: KernelKeys) -> None:
     with pytest.raises(HardwareAbsent, match="come from tpm"):
         open_kernel_key(["caam"])
+
+
+def test_line_of_the_test_key_is_found_in_the_real_log() -> None:
+    """Written there by us, as no CAAM is here."""
+    with KernelLog(Path("/")) as log:
+        assert log.readable and log.saw_test_key() is False
+        Path("/dev/kmsg").write_bytes(b"caam_jr: using insecure test key, enable HAB to use unique device key!")
+        assert log.saw_test_key() is True
+        assert log.saw_test_key() is False
 
 
 def test_kernel_of_the_bench_has_every_option_of_the_fragment() -> None:
