@@ -1,6 +1,8 @@
 """A TOML file read strictly: every complaint names file and line, and the nearest key we know."""
 
+import os
 import re
+import stat
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -72,7 +74,9 @@ class Table(NamedTuple):
 def read_file(path: Path) -> Table | None:
     """The whole file as a table; None when it is not there. Raises ConfigWrong."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ConfigWrong(f"{path}: not a regular file")
             raw = file.read(FILE_MAX_BYTES + 1)
     except FileNotFoundError:
         return None
@@ -90,6 +94,11 @@ def read_file(path: Path) -> Table | None:
         found = re.search(r"at line (\d+)", str(error))
         line = int(found[1]) if found else raw.count(b"\n") + 1
         raise ConfigWrong(f"{path}:{line}: not TOML: {error}") from None
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """A named pipe in a file's place would wait for a writer that never comes."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _find_lines(text: str) -> Iterator[tuple[tuple[str, int, str], int]]:

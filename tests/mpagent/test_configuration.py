@@ -1,5 +1,6 @@
 """Typing errors in anchors.toml and mpagent.toml: file, line, and what was meant."""
 
+import os
 from pathlib import Path
 from uuid import UUID
 
@@ -57,6 +58,15 @@ def test_whole_anchors_are_read(tmp_path: Path) -> None:
     ]
     assert (choice.attest, choice.seal, choice.keys) == (("sim",), ("tpm", "sim"), ("sealed",))
     assert choice.sim_chip == Path("../chip")
+
+
+def test_pipe_in_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "anchors.toml")
+    with pytest.raises(ConfigWrong, match="not a regular file"):
+        read_anchors(tmp_path / "anchors.toml")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ConfigWrong, match="cannot be read: Is a directory"):
+        read_anchors(tmp_path / "folder")
 
 
 def test_every_part_of_a_board_is_read(tmp_path: Path) -> None:
