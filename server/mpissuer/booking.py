@@ -69,7 +69,7 @@ def _admit(
     order: GrantOrder, ids: Mapping[str, bytes], books: Books, issuer: Issuer
 ) -> tuple[Unit, Mapping[str, Secret]]:
     """3.45 to 3.47: count a new board under the open job and give it its values, once."""
-    job = _open_job(order, books, issuer)
+    job = _open_job(order, books)
     unit = Unit(
         ueid=order.ueid,
         product=order.product.name,
@@ -80,9 +80,12 @@ def _admit(
         grade=order.grade,
         hardware_ids=ids,
     )
-    books.add_unit(unit)
     values = allocate(order, issuer.authority, issuer.random)
-    books.add_values(order.ueid, wrap(values, order, job.name, issuer.authority))
+    wrapped = wrap(
+        values, order, job.name, issuer.authority
+    )  # a key that is gone is found out before anything is written
+    books.add_unit(unit)
+    books.add_values(order.ueid, wrapped)
     if job.granted + 1 >= job.quota:
         books.set_job_state(job.name, "exhausted")
     return unit, values
@@ -101,12 +104,11 @@ def _recall_values(order: GrantOrder, unit: Unit, books: Books, issuer: Issuer) 
     return values
 
 
-def _open_job(order: GrantOrder, books: Books, issuer: Issuer) -> Job:
-    """The job as it stands inside this transaction; what the catalogue said may be a moment old."""
-    known = issuer.catalogue.open_job(order.product.name)
-    if known is None:
+def _open_job(order: GrantOrder, books: Books) -> Job:
+    """The job as it stands inside this transaction."""
+    job = books.open_job(order.product.name)
+    if job is None:
         raise Refused("job", f"no job is open for {order.product.name}")
-    job = books.job(known.name)
     if job.granted >= job.quota:
         raise Refused("quota", f"job {job.name} has granted all {job.quota} boards")
     if job.state != "open":

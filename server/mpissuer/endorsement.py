@@ -1,9 +1,8 @@
 """What makes a stranger's key one the OEM knows: a registration, or a certificate path to a pinned root (step 3.16)."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -20,8 +19,7 @@ _READ_LATE: Final = ("subject", "issuer", "not_valid_before_utc", "not_valid_aft
 """What the library decodes only when it is asked for, and may refuse then."""
 
 
-@dataclass(frozen=True, slots=True)
-class Endorsed:
+class Endorsed(NamedTuple):
     """An attester the OEM knows."""
 
     kind: str

@@ -5,8 +5,7 @@ Nothing here touches the ledger. What a step returns is authentic from that step
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from mpissuer.attesters import card, mp, optee, tpm
 from mpissuer.challenge import check_challenge, check_not_expired
@@ -30,8 +29,7 @@ ATTESTERS: Final = {"mp": mp, "tpm": tpm, "card": card, "optee": optee}
 """By kind: its algorithm, the public material it needs, and its checks."""
 
 
-@dataclass(frozen=True, slots=True)
-class Appraisal:
+class Appraisal(NamedTuple):
     """What a Proof showed."""
 
     heard: Heard

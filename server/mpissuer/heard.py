@@ -1,14 +1,13 @@
 """A Proof taken apart."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mpissuer.policy import Product
 from mpwire.cose import Sign1
 from mpwire.messages.plain import Challenge, Hello, Material, Proof
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(NamedTuple):
     """Nothing of it is authentic yet but that this issuer said the Challenge."""
 
     proof: Proof

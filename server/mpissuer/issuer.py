@@ -1,13 +1,12 @@
 """The parts an issuer works with, put together by whoever runs it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mpissuer.ports import Authority, Catalogue, Clock, Ledger
 
 
-@dataclass(frozen=True, slots=True)
-class Issuer:
+class Issuer(NamedTuple):
     """Everything an answer may need."""
 
     authority: Authority

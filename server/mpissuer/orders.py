@@ -1,14 +1,13 @@
 """What verified messages ask of the ledger: all a booking needs, with nothing left to verify."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mpissuer.policy import Product
 from mpissuer.ports import GrantRow
 
 
-@dataclass(frozen=True, slots=True)
-class GrantOrder:
+class GrantOrder(NamedTuple):
     """A Proof that passed every check; the board may have a Grant if the books allow it."""
 
     product: Product
@@ -26,8 +25,7 @@ class GrantOrder:
     evidence_hash: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ReceiptOrder:
+class ReceiptOrder(NamedTuple):
     """A Receipt signed by the device its Grant went to, saying what that Grant asks."""
 
     raw: bytes

@@ -4,8 +4,8 @@ mpserver implements these over SQLite and a keystore; a factory station will bri
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 from mpissuer.policy import Product
 from mpwire.secret import Secret
@@ -48,8 +48,7 @@ class Authority(Protocol):
         """An IEEE 802.1AR device certificate for a P-256 key: DER chain, leaf first, without the root."""
 
 
-@dataclass(frozen=True, slots=True)
-class RegisteredKey:
+class RegisteredKey(NamedTuple):
     """An attester key or EK that the OEM imported."""
 
     key_id: bytes
@@ -65,8 +64,7 @@ class RegisteredKey:
     """"class", or "test": the public key that open parts sign with, which no image may pin as proof of closed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """Permission to provision `quota` distinct boards of one product version."""
 
     name: str
@@ -83,18 +81,11 @@ class Catalogue(Protocol):
     def product(self, name: str) -> Product | None:
         """The product of this name, as last approved."""
 
-    def open_job(self, product: str) -> Job | None:
-        """The job that boards of this product are counted under now: the oldest open one.
-
-        Where none is open the last that was used up, so that a refusal says `quota`; None where there is neither.
-        """
-
     def registered_key(self, key_id: bytes) -> RegisteredKey | None:
         """An imported attester key."""
 
 
-@dataclass(frozen=True, slots=True)
-class SlotCheck:
+class SlotCheck(NamedTuple):
     """What a receipt must say of one slot."""
 
     version: int
@@ -104,8 +95,7 @@ class SlotCheck:
     """A copy of the value, encrypted to the product's escrow key, belongs in the receipt."""
 
 
-@dataclass(frozen=True, slots=True)
-class GrantRow:
+class GrantRow(NamedTuple):
     """A stored Grant and what a receipt for it is measured against."""
 
     digest: bytes
@@ -119,8 +109,7 @@ class GrantRow:
     """The Grant as said."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(NamedTuple):
     """One board that was granted something."""
 
     ueid: bytes
@@ -132,13 +121,12 @@ class Unit:
     attester: str
     """Attester kind."""
     grade: str
-    hardware_ids: Mapping[str, bytes] = field(default_factory=dict)
+    hardware_ids: Mapping[str, bytes] = MappingProxyType({})
     closed: bytes | None = None
     """The Closed as said, once there is one."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredValue:
+class StoredValue(NamedTuple):
     """A slot's value at rest, wrapped under the job's key."""
 
     slot: str
@@ -146,8 +134,7 @@ class StoredValue:
     wrapped: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(NamedTuple):
     """A Grant as it was said, and to which Proof."""
 
     proof_digest: bytes
@@ -160,8 +147,11 @@ class Books(Protocol):
     A verb that would break a uniqueness rule (nonce, hardware id, slot value) raises Refused by the rule's name.
     """
 
-    def job(self, name: str) -> Job:
-        """The job with its live count of granted boards."""
+    def open_job(self, product: str) -> Job | None:
+        """The job that boards of this product are counted under now, with its live count: the oldest open one.
+
+        Where none is open the last that was used up, so that a refusal says `quota`; None where there is neither.
+        """
 
     def unit(self, ueid: bytes) -> Unit | None:
         """The board by name."""

@@ -5,8 +5,7 @@ Status codes carry no meaning to a device beyond 200 (an answer), 4xx (a Refusal
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from mpissuer.errors import NotNow, Refused
 from mpserver.log import Log
@@ -25,8 +24,7 @@ OK, BAD, FORBIDDEN, BUG, LATER = 200, 400, 403, 500, 503
 BUG_RETRY_S: Final = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """What goes back. `retry_after_s` is 0 where it is not said."""
 
     status: int

@@ -178,7 +178,7 @@ def test_a_board_as_the_product_wants_it_passes() -> None:
     [
         ("origin", PRODUCT, CLAIMED, SIMULATED, "production"),
         ("mp-use", replace(PRODUCT, mp_use="secret"), CLAIMED, SILICON, "lab"),
-        ("mp-use", PRODUCT, CLAIMED, replace(SILICON, mp_use="secret"), "lab"),
+        ("mp-use", PRODUCT, CLAIMED, SILICON._replace(mp_use="secret"), "lab"),
         *(("life-cycle", PRODUCT, CLAIMED._replace(life_cycle=one), SILICON, "lab") for one in (None, 1, 2, 4)),
         ("srk-hash", PRODUCT, CLAIMED._replace(srk_hash=bytes(32)), SILICON, "lab"),
         ("srk-hash", PRODUCT, CLAIMED._replace(srk_hash=None), SILICON, "lab"),

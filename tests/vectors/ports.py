@@ -99,11 +99,6 @@ class FixedIssuer:
             digest=bytes(32),
         )
 
-    def open_job(self, product: str) -> Job | None:
-        if "job" in self.known and self.known["job"] is None:
-            return None
-        return self.job(self.world["job"])
-
     def registered_key(self, key_id: bytes) -> RegisteredKey | None:
         registered = self.differs.get("registered", True)
         if isinstance(registered, dict) and key_id.hex() in registered:
@@ -144,10 +139,6 @@ class FixedIssuer:
         """The same inside a transaction."""
         return FixedBooks(self)
 
-    def job(self, name: str) -> Job:
-        told = self.known.get("job") or {"quota": 4, "granted": 0, "state": "open"}
-        return Job(name, self.world["product"], told["quota"], told["state"], told["granted"])
-
 
 class FixedBooks:
     """One transaction."""
@@ -155,8 +146,11 @@ class FixedBooks:
     def __init__(self, issuer: FixedIssuer) -> None:
         self._issuer, self._known = issuer, issuer.known
 
-    def job(self, name: str) -> Job:
-        return self._issuer.job(name)
+    def open_job(self, product: str) -> Job | None:
+        told = self._known.get("job", {"quota": 4, "granted": 0, "state": "open"})
+        if told is None:
+            return None
+        return Job(self._issuer.world["job"], product, told["quota"], told["state"], told["granted"])
 
     def unit(self, ueid: bytes) -> Unit | None:
         told = self._known.get("unit")

@@ -17,15 +17,13 @@ class SqlBooks:
     def __init__(self, connection: Connection, now: Callable[[], int]) -> None:
         self._connection, self._now = connection, now
         self.entries: list[bytes] = []
+        self.has_written = False
+        """Whether a verb tried to change a row: an order that fails after that has to be taken out again."""
 
-    def job(self, name: str) -> Job:
-        """The live row. Raises Refused("job-unknown")."""
-        row = self._connection.execute(
-            "SELECT name, product, quota, state, granted FROM jobs WHERE name = ?", (name,)
-        ).fetchone()
-        if row is None:
-            raise Refused("job-unknown", f"no job {name}")
-        return Job(*row)
+    def open_job(self, product: str) -> Job | None:
+        """The oldest open job of the product; where none is left, the last that was used up: it says "quota"."""
+        row = self._first_job(product, "open", "ASC") or self._first_job(product, "exhausted", "DESC")
+        return Job(*row) if row else None
 
     def unit(self, ueid: bytes) -> Unit | None:
         """The board with all its hardware ids."""
@@ -104,13 +102,23 @@ class SqlBooks:
 
     def set_job_state(self, name: str, state: str) -> None:
         """Move a job on."""
+        self.has_written = True
         self._connection.execute("UPDATE jobs SET state = ? WHERE name = ?", (state, name))
 
     def append(self, entry: bytes) -> None:
         """One leaf; kept here until the batch ends."""
         self.entries.append(entry)
 
+    def _first_job(self, product: str, state: str, order: str) -> tuple[str, str, int, str, int] | None:
+        found: tuple[str, str, int, str, int] | None = self._connection.execute(
+            "SELECT name, product, quota, state, granted FROM jobs WHERE product = ? AND state = ?"
+            f" ORDER BY place {order} LIMIT 1",
+            (product, state),
+        ).fetchone()
+        return found
+
     def _insist(self, rule: str, sql: str, rows: Sequence[tuple[object, ...]], *, alarm: bool = False) -> None:
+        self.has_written = True
         try:
             self._connection.executemany(sql, rows)
         except sqlite3.IntegrityError as error:
@@ -120,14 +128,16 @@ class SqlBooks:
 
 def find_unit(connection: Connection, ueid: bytes) -> Unit | None:
     """One board, read in whatever transaction the connection is in."""
-    row = connection.execute(
-        "SELECT ueid, product, job, state, sign_key, attester, grade, closed FROM units WHERE ueid = ?", (ueid,)
-    ).fetchone()
-    if row is None:
+    rows = connection.execute(
+        "SELECT units.ueid, product, job, state, sign_key, attester, grade, closed, kind, id"
+        " FROM units LEFT JOIN hardware_ids ON hardware_ids.ueid = units.ueid WHERE units.ueid = ?",
+        (ueid,),
+    ).fetchall()
+    if not rows:
         return None
-    ids = connection.execute("SELECT kind, id FROM hardware_ids WHERE ueid = ?", (ueid,)).fetchall()
-    name, product, job, state, sign_key, attester, grade, closed = row
-    return Unit(*(name, product, job, state, sign_key, attester, grade), MappingProxyType(dict(ids)), closed)
+    name, product, job, state, sign_key, attester, grade, closed = rows[0][:8]
+    ids = MappingProxyType({row[8]: row[9] for row in rows if row[8] is not None})
+    return Unit(*(name, product, job, state, sign_key, attester, grade), ids, closed)
 
 
 def write_checks(checks: Mapping[str, SlotCheck]) -> bytes:

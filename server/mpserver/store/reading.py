@@ -4,7 +4,7 @@ import time
 from typing import Final
 
 from mpissuer.policy import Product
-from mpissuer.ports import Authority, GrantRow, Job, RegisteredKey
+from mpissuer.ports import Authority, GrantRow, RegisteredKey
 from mpserver.store.books import read_checks
 from mpserver.store.database import Connection, answering
 from mpserver.store.products import read_products
@@ -44,42 +44,41 @@ class SqlLedger:
 class SqlCatalogue:
     """What the OEM decided. Products are cached together for STALE_S, for strangers name them and parsing costs.
 
-    Jobs and keys are looked up each time: a job counts as it stands, and of keys there may be a hundred thousand.
+    Keys that boards showed in that time too, for boards of one class show one key; of all keys there may be a hundred
+    thousand.
     """
 
     def __init__(self, connection: Connection, authority: Authority) -> None:
         self._connection, self._authority = connection, authority
         self._read_at = float("-inf")
         self._products: dict[str, Product] = {}
+        self._keys: dict[bytes, RegisteredKey] = {}
 
     def product(self, name: str) -> Product | None:
         """The product as last added."""
+        self._refresh()
+        return self._products.get(name)
+
+    def registered_key(self, key_id: bytes) -> RegisteredKey | None:
+        """An imported attester key."""
+        self._refresh()
+        found = self._keys.get(key_id) or self._read_key(key_id)
+        if found is not None:
+            self._keys[key_id] = found
+        return found
+
+    def _refresh(self) -> None:
         now = time.monotonic()
         if now - self._read_at >= STALE_S:
             with answering():
                 self._products = read_products(self._connection, self._authority)
+            self._keys.clear()
             self._read_at = now
-        return self._products.get(name)
 
-    def open_job(self, product: str) -> Job | None:
-        """The oldest open job of the product; where none is left, the last that was used up: it says "quota"."""
-        with answering():
-            row = self._first_job(product, "open", "ASC") or self._first_job(product, "exhausted", "DESC")
-        return Job(*row) if row else None
-
-    def registered_key(self, key_id: bytes) -> RegisteredKey | None:
-        """An imported attester key."""
+    def _read_key(self, key_id: bytes) -> RegisteredKey | None:
         with answering():
             row = self._connection.execute(
                 "SELECT key_id, kind, public_key, origin, mp_use, part, use FROM attester_keys WHERE key_id = ?",
                 (key_id,),
             ).fetchone()
         return RegisteredKey(*row) if row else None
-
-    def _first_job(self, product: str, state: str, order: str) -> tuple[str, str, int, str, int] | None:
-        found: tuple[str, str, int, str, int] | None = self._connection.execute(
-            "SELECT name, product, quota, state, granted FROM jobs WHERE product = ? AND state = ?"
-            f" ORDER BY place {order} LIMIT 1",
-            (product, state),
-        ).fetchone()
-        return found

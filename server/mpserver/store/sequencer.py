@@ -1,14 +1,17 @@
 """One transaction for many orders: each stands or falls alone, all become durable together (group commit).
 
 BEGIN IMMEDIATE takes the ledger's only write lock first, so what an order reads is what it decides on, with any number
-of servers on one file (promise P2). Order of a batch: the orders, each in a savepoint; leaves, nodes and one signed
-head; the Closed of each receipt; COMMIT, durable; only then anybody hears an answer.
+of servers on one file (promise P2). Order of a batch: the orders; leaves, nodes and one signed head; the Closed of each
+receipt; COMMIT, durable; only then anybody hears an answer.
+
+Orders are refused before they write. Where one fails after that, the batch is rolled back and done once more with a
+savepoint around each order; with savepoints from the start, SQLite would copy every page that every order touches.
 """
 
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from mpissuer.errors import NotNow, Refused
 from mpissuer.ports import Authority, Clock
@@ -28,8 +31,7 @@ CloseReceipt: TypeAlias = Callable[[int, Sequence[bytes], bytes, bytes], bytes]
 Outcome: TypeAlias = bytes | Exception
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """One order, as the sequencer sees it."""
 
     act: Callable[[SqlBooks], bytes | None]
@@ -51,6 +53,10 @@ class _Done:
     entries: list[bytes]
 
 
+class _Spoiled(Exception):
+    """An order failed halfway without a savepoint before it: what it wrote is in the batch."""
+
+
 class Sequencer:
     """The one writer of a connection. Not for two threads at once."""
 
@@ -68,7 +74,11 @@ class Sequencer:
         """
         try:
             self._pay_owed()
-            return self._settle(works)
+            try:
+                return self._settle(works, is_guarded=False)
+            except _Spoiled:
+                self._roll_back()
+                return self._settle(works, is_guarded=True)
         except sqlite3.Error as error:
             stopped = NotNow("storage", retry_after_s=5, detail=f"{type(error).__name__}: {error}")
         except NotNow as error:
@@ -78,12 +88,12 @@ class Sequencer:
         self._roll_back()
         return [stopped for _ in works]
 
-    def _settle(self, works: Sequence[Work]) -> list[Outcome]:
+    def _settle(self, works: Sequence[Work], *, is_guarded: bool) -> list[Outcome]:
         self._connection.execute("BEGIN IMMEDIATE")
         edge = self._load_edge()
         now = self._clock.now()
         self._closing.clear()
-        done = [self._perform(work, now) for work in works]
+        done = [self._perform(work, now, is_guarded) for work in works]
         entries = [entry for one in done for entry in one.entries]
         growth = grow(self._connection, edge, entries, self._authority, now)
         outcomes = self._close(done, growth)
@@ -94,31 +104,33 @@ class Sequencer:
             self._try_to_pay()
         return outcomes
 
-    def _perform(self, work: Work, now: int) -> _Done:
+    def _perform(self, work: Work, now: int, is_guarded: bool) -> _Done:
         if work.ueid in self._closing:  # what this batch closes is not on the unit yet: its owner has to ask once more
             return _Done(work, NotNow("busy", retry_after_s=1, detail="the unit is being closed"), [])
         books = SqlBooks(self._connection, lambda: now)
-        self._connection.execute("SAVEPOINT work")
+        if is_guarded:
+            self._connection.execute("SAVEPOINT work")
         try:
             answer = work.act(books)
-        except (MpError, sqlite3.IntegrityError) as error:
-            self._undo_work()
+        except Exception as error:  # a bug in one order must not take the other boards' answers with it
+            if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
+                raise
+            self._undo_work(books, is_guarded)
             if isinstance(error, Refused) and error.alarm:
                 self._raise_alarm(work, error, now)
             return _Done(work, error, [])
-        except sqlite3.Error:
-            raise
-        except Exception as error:  # a bug in one order must not take the other boards' answers with it
-            self._undo_work()
-            return _Done(work, error, [])
-        self._connection.execute("RELEASE work")
+        if is_guarded:
+            self._connection.execute("RELEASE work")
         if work.close is not None:
             self._closing.add(work.ueid)
         return _Done(work, answer, books.entries)
 
-    def _undo_work(self) -> None:
-        self._connection.execute("ROLLBACK TO work")
-        self._connection.execute("RELEASE work")
+    def _undo_work(self, books: SqlBooks, is_guarded: bool) -> None:
+        if is_guarded:
+            self._connection.execute("ROLLBACK TO work")
+            self._connection.execute("RELEASE work")
+        elif books.has_written:
+            raise _Spoiled
 
     def _close(self, done: Sequence[_Done], growth: Growth) -> list[Outcome]:
         """Give every receipt its Closed, on the unit and as the answer."""

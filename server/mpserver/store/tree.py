@@ -1,8 +1,7 @@
 """The RFC 6962 tree in the store: the edge it grows from, what a batch adds, and the signed head over it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from mpissuer.ports import Authority
 from mpserver.errors import StoreDamaged
@@ -48,8 +47,7 @@ def load_edge(connection: Connection) -> Frontier:
     return edge
 
 
-@dataclass(frozen=True, slots=True)
-class Growth:
+class Growth(NamedTuple):
     """What one batch adds to the tree, before and after it is stored."""
 
     edge: Frontier
