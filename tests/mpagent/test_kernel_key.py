@@ -175,8 +175,9 @@ def test_blob_of_another_source_names_both(tmp_path: Path) -> None:
     kernel = SoftKernel(tmp_path, "caam")
     blob = open_over(kernel, tmp_path).seal(DEK)
     kernel.source = "tee"
-    with pytest.raises(NotMine, match=r"came from caam; in this boot they come from tee, and trusted\.source=caam"):
+    with pytest.raises(HardwareGone, match="came from caam; in this boot they come from tee") as refused:
         open_over(kernel, tmp_path).unseal(blob)
+    assert "trusted.source=caam" in advise(refused.value)
     kernel.source = "caam"
     assert open_over(kernel, tmp_path).unseal(blob) == DEK
 
@@ -219,6 +220,20 @@ def test_kernel_that_opens_another_key_than_it_sealed_is_caught_before_it_matter
     sealer = open_kernel_key(["caam"], root=tmp_path, keys=kernel, wrapper=Forgetful(kernel))
     with pytest.raises(HardwareGone, match="other than the one it has just sealed"):
         sealer.seal(DEK)
+    assert kernel.keys_held == 0
+
+
+def test_part_that_seals_what_it_cannot_open_is_broken_and_not_foreign(tmp_path: Path) -> None:
+    """A life cycle half changed: without the reload the board would be set aside at its next boot."""
+
+    class Deaf(SoftKernel):
+        def _open(self, blob: bytes) -> bytes:
+            raise OSError(errno.EBADMSG, "refused")
+
+    kernel = Deaf(tmp_path, "caam")
+    with pytest.raises(HardwareGone, match="does not open what it has just sealed") as refused:
+        open_over(kernel, tmp_path).seal(DEK)
+    assert "life cycle" in refused.value.detail
     assert kernel.keys_held == 0
 
 

@@ -88,11 +88,11 @@ def explain_load(refused: OSError, source: str) -> MpError:
     return explain_call(refused, "loading a trusted key")
 
 
-def refuse_other_source(sealed_by: str, present: str) -> NotMine:
-    """The kernel was started with another source than the one that sealed."""
-    return NotMine(
-        f"sealed when the kernel's trusted keys came from {sealed_by}; in this boot they come from {present}, and "
-        f"trusted.source={sealed_by} brings them back"
+def refuse_other_source(sealed_by: str, present: str) -> HardwareGone:
+    """The kernel was started with another source than the one that sealed: the blob is good, and the boot is not."""
+    return HardwareGone(
+        f"sealed when the kernel's trusted keys came from {sealed_by}; in this boot they come from {present}",
+        advice=f"boot with trusted.source={sealed_by}, as when this was sealed",
     )
 
 

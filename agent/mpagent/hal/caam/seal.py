@@ -61,12 +61,11 @@ class KernelKeySealer:
                 kek = KekBlob(self.source, self._read(key))
                 wrapped = self._wrap(key, nonce, kek, dek)
         blob = SealedDek(kek, nonce, wrapped).write()
-        if self.unseal(blob) != dek:
-            raise HardwareGone("the kernel opens a key other than the one it has just sealed")
+        self._prove(blob, dek)
         return blob
 
     def unseal(self, blob: bytes) -> Secret:
-        """Raises NotMine also for a damaged blob, and for one of another source than this boot's."""
+        """Raises NotMine also for a damaged blob. HardwareGone: another source than this boot's sealed it."""
         sealed = blobs.read(blob)
         if sealed is None:
             raise NotMine("not a blob that a kernel's trusted key sealed for us")
@@ -80,6 +79,15 @@ class KernelKeySealer:
         if dek is None or len(dek) != DEK_BYTES:
             raise NotMine("a blob of ours that was damaged")
         return Secret(dek)
+
+    def _prove(self, blob: bytes, dek: Secret) -> None:
+        """Raises HardwareGone when what was just sealed does not come back."""
+        try:
+            opened = self.unseal(blob)
+        except NotMine as refused:
+            raise HardwareGone("the kernel does not open what it has just sealed", detail=str(refused)) from None
+        if opened != dek:
+            raise HardwareGone("the kernel opens a key other than the one it has just sealed")
 
     def _make_tpm_blob(self, tpm: "TpmRoot") -> KekBlob:
         digits = tpm.seal(Secret(secrets.token_bytes(KEK_BYTES))).hex().encode()
