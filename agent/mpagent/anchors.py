@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
+from mpagent.credentials.anchors import read_allowed
 from mpagent.errors import AnchorsMissing
 from mpagent.hal.choose import (
     ATTESTERS,
@@ -108,6 +109,7 @@ _IMAGE: Final = {
     "card": Key(one_table),
     "pcrs": Key(one_table),
     "slot": Key(one_table, required=True),
+    "credential": Key(one_table),
 }
 _BOARD: Final = {
     "attest": Key(_preferences(ATTESTERS), required=True),
@@ -154,6 +156,7 @@ def read_anchors(path: Path) -> tuple[Image, BoardChoice]:
     values = table.read(_IMAGE)
     own = {name: value for name, value in values.items() if _IMAGE[name].check is not one_table}
     image = Image(**own, slots=_read_slots(table))
+    image = image._replace(credentials=read_allowed(table, {slot.name: slot.destination for slot in image.slots}))
     return image, _read_board(table, image)
 
 

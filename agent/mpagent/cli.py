@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Final, NoReturn
 
-from mpagent.commands import completion, doctor, enroll, evidence, inspect, secret, status
+from mpagent.commands import completion, credentials, doctor, enroll, evidence, inspect, secret, status
 from mpagent.version import VERSION
 from mpwire.errors import MpError
 
@@ -19,6 +19,7 @@ COMMANDS: Final[dict[str, ModuleType]] = {
     "status": status,
     "doctor": doctor,
     "secret": secret,
+    "credentials": credentials,
     "evidence": evidence,
     "inspect": inspect,
     "completion": completion,

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from mpagent.credentials.allow import AllowList
+
 
 class WantedSlot(NamedTuple):
     """One slot this image expects in a Grant."""
@@ -33,3 +35,5 @@ class Image(NamedTuple):
     swname: str | None = None
     swversion: str | None = None
     oemid: bytes | None = None
+    credentials: AllowList = AllowList()
+    """Who may have which slot in the running system."""

@@ -7,6 +7,8 @@ The record alone says which generation counts: `write` makes the next one beside
 the durable record does not name. A cut between any two of these steps leaves the one that the record names whole.
 """
 
+import hashlib
+import hmac
 import re
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
@@ -80,6 +82,27 @@ GENERATION = MapOf(
 )
 
 
+class Unlocked:
+    """One generation under its key, which the chip has unsealed; each value is decrypted when it is asked for."""
+
+    def __init__(self, table: Generation, key: Secret) -> None:
+        self._table = table
+        self._key = key
+        self.names: Final = tuple(one.name for one in table.slots)
+
+    def read(self, name: str) -> VaultSlot:
+        """One slot of those in `names`. Raises Damaged."""
+        return _unseal(self._key, self._table.ueid, self._table.slots[self.names.index(name)])
+
+    def read_all(self) -> tuple[VaultSlot, ...]:
+        """Every slot. Raises Damaged."""
+        return tuple(_unseal(self._key, self._table.ueid, one) for one in self._table.slots)
+
+    def derive(self, label: bytes) -> Secret:
+        """A key that no other board and no other generation has: HMAC-SHA256 of the label under this one's key."""
+        return Secret(hmac.digest(self._key.reveal(), label, hashlib.sha256))
+
+
 class Vault:
     """The secrets of one board."""
 
@@ -116,9 +139,21 @@ class Vault:
         Raises Tampered when the generation is gone, damaged (then set aside), altered or older than the counter
         says, and NotMine when it is whole and this chip in this life cycle did not seal it.
         """
-        if self._counter is not None and self._counter.read() != generation:
-            raise Tampered(f"vault generation {generation} is not the one the board's {self._counter.kind} names")
+        self._check_counter(generation)
         return self._open(ueid, generation)
+
+    def unlock(self, ueid: bytes, generation: int) -> Unlocked:
+        """As `read`, for one who does not hold the state folder: every slot was opened once, nothing is set aside.
+
+        Raises Tampered too when another mpagent has just replaced the generation, so it proves nothing yet.
+        """
+        self._check_counter(generation)
+        try:
+            found = self._unlock(ueid, generation)
+            found.read_all()
+        except Damaged as damage:
+            raise Tampered(f"vault generation {generation}: {damage}") from damage
+        return found
 
     def find_latest(self) -> int:
         """Number of the newest whole generation on disk, 0 for none: for a record that was lost (promise P7)."""
@@ -149,29 +184,27 @@ class Vault:
         if found != stored:
             raise StorageBroke("the disk gives back something other than what was just stored")
 
-    def _open(self, ueid: bytes, number: int) -> tuple[VaultSlot, ...]:
-        found = self._load(number)
-        if found.ueid != ueid or found.number != number:
-            raise self._tampered(number, "it belongs to another board or generation")
-        key = self._sealer.unseal(found.key)
-        try:
-            _decrypt(key, found.tag, _table_aad(found))
-            return tuple(_unseal(key, ueid, one) for one in found.slots)
-        except NotMine:
-            raise self._tampered(number, "a slot does not open under its key") from None
+    def _check_counter(self, generation: int) -> None:
+        if self._counter is not None and self._counter.read() != generation:
+            raise Tampered(f"vault generation {generation} is not the one the board's {self._counter.kind} names")
 
-    def _load(self, number: int) -> Generation:
+    def _open(self, ueid: bytes, number: int) -> tuple[VaultSlot, ...]:
         try:
-            found = load_generation(self._disk, number)
+            return self._unlock(ueid, number).read_all()
         except Damaged as damage:
-            raise self._tampered(number, str(damage)) from damage
+            kept = self._disk.set_aside(_file(number))
+            raise Tampered(f"vault generation {number}: {damage}; set aside as {kept}") from damage
+
+    def _unlock(self, ueid: bytes, number: int) -> Unlocked:
+        """Raises Damaged for what is there and wrong, Tampered for what is not there, NotMine."""
+        found = load_generation(self._disk, number)
         if found is None:
             raise Tampered(f"vault generation {number} is gone from {self._disk.folder / FOLDER}")
-        return found
-
-    def _tampered(self, number: int, why: str) -> Tampered:
-        kept = self._disk.set_aside(_file(number))
-        return Tampered(f"vault generation {number}: {why}; set aside as {kept}")
+        if found.ueid != ueid or found.number != number:
+            raise Damaged("it belongs to another board or generation")
+        key = self._sealer.unseal(found.key)
+        _decrypt(key, found.tag, _table_aad(found))
+        return Unlocked(found, key)
 
 
 def load_generation(disk: Disk, number: int) -> Generation | None:
@@ -215,11 +248,11 @@ def _encrypt(key: Secret, nonce: bytes, plain: bytes, aad: bytes) -> bytes:
 
 
 def _decrypt(key: Secret, sealed: bytes, aad: bytes) -> Secret:
-    """Raises NotMine for what this key did not encrypt."""
+    """Raises Damaged for what this key did not encrypt."""
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
     try:
         return Secret(AESGCM(key.reveal()).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], aad))
     except InvalidTag:
-        raise NotMine("not encrypted under this key") from None
+        raise Damaged("a slot does not open under its key") from None

@@ -4,11 +4,8 @@ import sys
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
-from mpwire.errors import MpError, Retry
-
 if TYPE_CHECKING:
     from mpagent.compose import Device
-    from mpwire.secret import Secret
 
 ABOUT = "list the secrets of this board, or get one"
 
@@ -50,39 +47,15 @@ def _list(device: "Device", as_json: bool) -> None:
 
 
 def _get(device: "Device", arguments: Namespace) -> None:
+    from mpagent.credentials.source import unlock
     from mpagent.output import put_bytes
     from mpwire.guard import guard
 
     if not arguments.hex and sys.stdout is not None and sys.stdout.isatty():
         arguments.parser.error("standard output is a terminal: a secret is not shown there; use --hex, or a pipe")
     guard()
-    values = _unseal(device)
-    if arguments.name not in values:
-        arguments.parser.error(f"no secret {arguments.name!r} here; there are: {', '.join(sorted(values))}")
-    value = values[arguments.name]
+    unlocked, _ = unlock(device)
+    if arguments.name not in unlocked.names:
+        arguments.parser.error(f"no secret {arguments.name!r} here; there are: {', '.join(sorted(unlocked.names))}")
+    value = unlocked.read(arguments.name).value
     put_bytes(value.reveal().hex().encode() + b"\n" if arguments.hex else value.reveal())
-
-
-def _unseal(device: "Device") -> "dict[str, Secret]":
-    from mpagent.belonging import check_chip
-    from mpagent.errors import Tampered
-    from mpagent.record import Stage
-
-    device.latch.check()
-    record, _ = device.journal(lambda _text: None).peek()
-    if record.stage not in (Stage.KEPT, Stage.DONE) or record.ueid is None:
-        raise Unprovisioned("this board holds no secrets yet: run mpagent enroll")
-    with device.open_board() as board:
-        check_chip(record, board)
-        try:
-            slots = device.vault(board).read(record.ueid, record.generation)
-        except Tampered as why:
-            device.latch.close(why)
-            raise
-    return {one.name: one.value for one in slots}
-
-
-class Unprovisioned(MpError):
-    """There is nothing to get yet; a unit that waits for a secret is to be started again."""
-
-    exit_code, retry = 75, Retry.LATER

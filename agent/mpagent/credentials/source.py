@@ -1,0 +1,94 @@
+"""Slots for readers that do not hold the state folder, so that an enrollment is never kept waiting by them."""
+
+from mpagent.belonging import check_chip
+from mpagent.compose import Device
+from mpagent.errors import Tampered
+from mpagent.journal import Journal
+from mpagent.record import Record, Stage
+from mpagent.vault import Unlocked
+from mpwire.errors import MpError, Retry
+from mpwire.secret import Secret
+
+
+class Unprovisioned(MpError):
+    """There is nothing to get yet; a unit that waits for a secret is to be started again."""
+
+    exit_code, retry = 75, Retry.LATER
+
+
+class NoSuchSlot(MpError):
+    """The board is provisioned, and its Grant had no slot of this name."""
+
+    exit_code, retry = 77, Retry.OPERATOR
+
+
+class SlotSource:
+    """Values while record, latch and chip agree. Keeps one key in memory: that of the generation it opened last."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._journal = _open_journal(device)
+        self._standing: tuple[bytes | None, int] | None = None
+        self._unlocked: Unlocked | None = None
+
+    def read(self, slot: str) -> Secret:
+        """The value, from memory if the board stands where it stood. Raises as `unlock`, and NoSuchSlot."""
+        record = self._read_record()
+        standing = (record.ueid, record.generation)
+        if self._unlocked is None or self._standing != standing:
+            self._unlocked = None
+            self._unlocked, self._standing = unlock(self._device)
+        if slot not in self._unlocked.names:
+            raise NoSuchSlot(f"this board holds no slot {slot!r}")
+        return self._unlocked.read(slot).value
+
+    def _read_record(self) -> Record:
+        try:
+            return _read_finished(self._device, self._journal)
+        except MpError:
+            self._unlocked = None  # latched, or enrolling anew: what was opened before says nothing any more
+            raise
+
+
+def unlock(device: Device) -> tuple[Unlocked, tuple[bytes | None, int]]:
+    """Every slot, opened by this chip now, and the (ueid, generation) they are of.
+
+    The state folder is not held, so what looks like tampering may be another mpagent that replaces the generation:
+    it counts, and latches, only when it is found again while nobody is at work. Raises Busy where somebody is,
+    Unprovisioned, ForeignDisk, NotMine, Tampered and what the hardware raises.
+    """
+    journal = _open_journal(device)
+    record = _read_finished(device, journal)
+    try:
+        return _unlock(device, record)
+    except Tampered:
+        with device.hold("secret"):
+            record = _read_finished(device, journal)
+            try:
+                return _unlock(device, record, aside=True)
+            except Tampered as why:
+                device.latch.close(why)
+                raise
+
+
+def _unlock(device: Device, record: Record, aside: bool = False) -> tuple[Unlocked, tuple[bytes | None, int]]:
+    assert record.ueid is not None  # checked by _read_finished
+    with device.open_board() as board:
+        check_chip(record, board)
+        vault = device.vault(board)
+        if aside:
+            vault.read(record.ueid, record.generation)  # sets aside what is damaged
+        return vault.unlock(record.ueid, record.generation), (record.ueid, record.generation)
+
+
+def _read_finished(device: Device, journal: Journal) -> Record:
+    """Raises Tampered when latched, Unprovisioned before the vault counts."""
+    device.latch.check()
+    record, _ = journal.peek()
+    if record.stage not in (Stage.KEPT, Stage.DONE) or record.ueid is None:
+        raise Unprovisioned("this board holds no secrets yet: run mpagent enroll")
+    return record
+
+
+def _open_journal(device: Device) -> Journal:
+    return device.journal(lambda _text: None)

@@ -1,0 +1,242 @@
+"""Secrets asked for on the credential socket: by the service manager, by strangers, by who is slow, and too often."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mpagent.credentials.protocol import TOO_LONG
+
+from .credential_desk import (
+    ASKED,
+    BIG,
+    CLOUD,
+    DISK,
+    MANAGER,
+    NOBODY,
+    Running,
+    ask,
+    list_state,
+    make_disk,
+    provision,
+    serving,
+)
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished board that no test of this file changes."""
+    found = make_disk(tmp_path_factory.mktemp("board"))
+    provision(found)
+    return found
+
+
+@pytest.fixture
+def service(disk: Path, tmp_path: Path) -> Iterator[Running]:
+    with serving(disk, tmp_path / "run") as running:
+        yield running
+
+
+def hold_no_secret(running: Running) -> bool:
+    """Neither log nor state partition shows a value, as it is or in digits."""
+    everything = running.told.encode() + b"".join(list_state(running.disk).values())
+    return not any(one in everything or one.hex().encode() in everything for one in (CLOUD, DISK, BIG))
+
+
+def test_the_manager_gets_each_secret_byte_for_byte(service: Running) -> None:
+    """NUL bytes and line ends, 32 KiB, and the key file of a volume."""
+    assert service.ask() == CLOUD
+    assert service.ask("unit/app@one.service/big") == BIG
+    assert service.ask("cryptsetup/data") == DISK
+    assert service.ask(ASKED) == CLOUD
+    assert service.told.count("served slot") == 4 and hold_no_secret(service)
+
+
+def test_forged_name_of_an_unprivileged_process_gets_nothing(service: Running) -> None:
+    """T-520 Forgery: nobody binds the name that the service manager would bind; the abstract namespace lets him."""
+    assert service.ask(ASKED, uid=NOBODY) == b""
+    assert service.ask("cryptsetup/data", uid=NOBODY) == b""
+    assert service.ask("-", uid=NOBODY) == b""
+    assert service.told.count(f"refused uid {NOBODY}") == 3 and service.told.count("not the service manager") == 3
+    assert "served" not in service.told and hold_no_secret(service)
+    assert service.ask() == CLOUD  # and the manager is served as before
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "unit/other.service/cloud-key",
+        "unit/app.service/other",
+        "unit/app.service/big",
+        "unit/app@two.service/big",
+        "unit/app@.service/big",
+        "unit/APP.service/cloud-key",
+        "unit/data/cloud-key",
+    ],
+)
+def test_a_unit_gets_no_other_units_secret_and_does_not_start_without_its_own(service: Running, name: str) -> None:
+    """T-521 Mix-up: a unit asks for what another may have. An empty answer would be taken for an empty secret."""
+    answer = service.ask(name)
+    assert answer == TOO_LONG and len(answer) > 1_048_577  # more than a credential may have: systemd gives up
+    assert "served" not in service.told and "no [[credential]]" in service.told and hold_no_secret(service)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cryptsetup/other",
+        "cryptsetup-tpm2/data",
+        "cryptsetup-pkcs11/data",
+        "unit/app.service",
+        "unit//cloud-key",
+        "x",
+        "-",
+    ],
+)
+def test_a_name_that_asks_for_nothing_gets_nothing(service: Running, name: str) -> None:
+    assert service.ask(name) == b""
+    assert "served" not in service.told and hold_no_secret(service)
+
+
+def test_name_with_line_ends_forges_no_line_of_the_log(service: Running) -> None:
+    """T-522 Log: a stranger's name would write a line of its own, or colour the operator's screen."""
+    assert service.ask("unit/app.service/x\nserved slot 'cloud' to uid 0\x1b[2J", uid=NOBODY) == b""
+    assert len(service.told.splitlines()) == 1 and "\x1b" not in service.told and "\\n" in service.told
+
+
+def test_slot_that_the_grant_did_not_bring_is_refused_by_name(service: Running) -> None:
+    assert service.ask("unit/late.service/late") == TOO_LONG
+    assert "holds no slot 'late'" in service.told
+
+
+def test_two_hundred_who_connect_and_do_nothing_keep_nobody_waiting(service: Running) -> None:
+    """T-523 Flood: connections that never read. The manager's next question is answered meanwhile."""
+
+    def connect() -> socket.socket:
+        line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        os.chdir(service.path.parent)
+        line.connect(service.path.name)
+        return line
+
+    before = Path.cwd()
+    idle = []
+    try:
+        for _ in range(200):
+            idle.append(connect())
+        assert service.ask() == CLOUD
+    finally:
+        os.chdir(before)
+        for one in idle:
+            one.close()
+    assert service.ask() == CLOUD and hold_no_secret(service)
+    assert service.told.count("asks for nothing") <= 20  # told a few times, then counted
+
+
+def test_manager_that_reads_slowly_keeps_nobody_waiting(service: Running) -> None:
+    """T-523 Flood: answers larger than the socket's buffer wait for their readers, a bounded number of them."""
+    command = [sys.executable, "-I", "-S", str(MANAGER), str(service.path)]
+    slow = [
+        subprocess.Popen(
+            [*command, f"{number:x}/unit/none.service/x", "0", "--stay"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        for number in range(3)
+    ]
+    try:
+        for one in slow:
+            assert one.stdout is not None and one.stdout.readline() == b"connected\n"
+        start = time.monotonic()
+        assert service.ask() == CLOUD and time.monotonic() - start < 5
+    finally:
+        for one in slow:
+            one.communicate()
+    assert service.ask() == CLOUD
+
+
+def test_service_ends_when_nobody_asks_and_the_next_one_serves(disk: Path, tmp_path: Path) -> None:
+    """The vault's key is in memory no longer than it is used."""
+    with serving(disk, tmp_path / "run", idle_s=1.0) as running:
+        assert running.ask() == CLOUD
+        assert running.process.wait(30) == 0
+    with serving(disk, tmp_path / "again") as running:
+        assert running.ask() == CLOUD
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(30) == -signal.SIGTERM
+
+
+def test_board_that_holds_nothing_yet_refuses_until_it_does(tmp_path: Path) -> None:
+    """One service lives through the enrollment: refused, then served, without being started again."""
+    found = make_disk(tmp_path / "board")
+    with serving(found, tmp_path / "run") as running:
+        assert running.ask() == TOO_LONG and running.ask("cryptsetup/data") == b""
+        assert "no secrets yet" in running.told
+        provision(found)
+        assert running.ask() == CLOUD
+
+
+def test_cloned_disk_serves_nothing(disk: Path, tmp_path: Path) -> None:
+    """T-524 Clone: the finished disk of one board runs on another chip (P12). Back on its own it is whole."""
+    other = make_disk(tmp_path / "other")
+    shutil.rmtree(other / "var/lib/mpagent")
+    shutil.copytree(disk / "var/lib/mpagent", other / "var/lib/mpagent")
+    before = list_state(other)
+    with serving(other, tmp_path / "run") as running:
+        assert running.ask() == TOO_LONG and running.ask("cryptsetup/data") == b""
+        assert "belongs to another board" in running.told and "served" not in running.told
+    assert list_state(other) == before
+
+
+def test_damaged_vault_serves_nothing_and_latches(tmp_path: Path) -> None:
+    """T-525 Damage: one byte of the vault is changed on the disk."""
+    found = make_disk(tmp_path / "board")
+    generation = found / f"var/lib/mpagent/vault/gen-{provision(found):06d}"
+    raw = generation.read_bytes()
+    generation.write_bytes(raw[:200] + bytes([raw[200] ^ 1]) + raw[201:])
+    with serving(found, tmp_path / "run") as running:
+        assert running.ask() == TOO_LONG
+        assert running.ask("cryptsetup/data") == b""
+        assert "damaged" in running.told and "latched" in running.told and "served" not in running.told
+    left = list_state(found)
+    assert "latch" in left and left["vault/gen-000001.damaged-1"][200] == raw[200] ^ 1
+
+
+def test_latch_of_another_process_ends_the_serving_of_what_was_unlocked(tmp_path: Path) -> None:
+    """T-525: enrollment finds tampering while the service has the vault's key in memory."""
+    found = make_disk(tmp_path / "board")
+    provision(found)
+    with serving(found, tmp_path / "run") as running:
+        assert running.ask() == CLOUD
+        shutil.copytree(found / "var/lib/mpagent", tmp_path / "copy")
+        from mpagent.errors import Tampered
+        from .credential_desk import open_device
+
+        open_device(found).latch.close(Tampered("found elsewhere"))
+        assert running.ask() == TOO_LONG and "found elsewhere" in running.told
+
+
+def test_socket_of_a_shell_is_for_its_owner_and_gone_afterwards(disk: Path, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    command = [sys.executable, "-m", "mpagent", "--root", str(disk), "credentials", "serve", "--listen", path.name]
+    for _ in range(2):  # what a killed one left is replaced
+        process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+        while not path.exists() or not path.is_socket():
+            time.sleep(0.02)
+        time.sleep(0.3)
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert ask(path, ASKED) == CLOUD
+        refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert refused.returncode == 73 and "in use" in refused.stderr
+        process.kill()
+        process.wait()
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    time.sleep(1)
+    assert ask(path, ASKED) == CLOUD
+    process.terminate()
+    process.wait()
+    assert not path.exists()
