@@ -10,13 +10,14 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Final, NoReturn
 
-from mpagent.commands import completion, credentials, doctor, enroll, evidence, inspect, secret, status
+from mpagent.commands import completion, credentials, doctor, enroll, evidence, face, inspect, secret, status
 from mpagent.version import VERSION
 from mpwire.errors import MpError
 
 COMMANDS: Final[dict[str, ModuleType]] = {
     "enroll": enroll,
     "status": status,
+    "face": face,
     "doctor": doctor,
     "secret": secret,
     "credentials": credentials,

@@ -42,6 +42,11 @@ class Places(NamedTuple):
         """Record, vault, shelf, latch and lock: outside any image."""
         return self.root / "var/lib/mpagent"
 
+    @property
+    def run(self) -> Path:
+        """How the last run of this boot stands, for everybody to read."""
+        return self.root / "run/mpagent"
+
 
 class Device(NamedTuple):
     """A configured device whose chips are not open yet."""

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from mpagent.tomlfile import Key, one_of, read_file, whole
+from mpagent.tomlfile import Key, list_of, one_of, read_file, text, whole
 
 
 class Settings(NamedTuple):
@@ -18,6 +18,8 @@ class Settings(NamedTuple):
     """How long `enroll --wait` tries again, in seconds; None: until it is stopped."""
     log: str = "info"
     """info: `enroll` tells its progress on standard error; error: it tells failures only."""
+    indicator: tuple[str, ...] = ()
+    """LEDs that show how the board stands, as /sys/class/leds names them."""
 
 
 def _url(scheme: str) -> Any:
@@ -38,11 +40,19 @@ def _url(scheme: str) -> Any:
     return check
 
 
+def _led(value: Any) -> str:
+    name: str = text(64)(value)
+    if "/" in name or name.startswith("."):
+        raise ValueError("names of LEDs as in /sys/class/leds")
+    return name
+
+
 _KNOWN: Final = {
     "server": Key(_url("https")),
     "proxy": Key(_url("http")),
     "wait_limit_s": Key(whole(1, 31_536_000)),
     "log": Key(one_of("error", "info")),
+    "indicator": Key(list_of(_led, 1, 4)),
 }
 
 

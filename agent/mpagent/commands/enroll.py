@@ -10,7 +10,7 @@ from mpwire.errors import MpError
 if TYPE_CHECKING:
     from mpagent.compose import Device
     from mpagent.hal.ports import Board
-    from mpagent.progress import Progress
+    from mpagent.herald import Herald
     from mpagent.record import Record
 
 ABOUT = "provision this board, or show that it is provisioned"
@@ -25,29 +25,50 @@ def configure(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """One line on standard output, PASS or FAIL, or one JSON object; progress on standard error."""
-    from mpagent.output import put_json, put_line
+    """One line on standard output, PASS or FAIL, or one JSON object; progress on standard error or in the journal.
+
+    Started by systemd it says READY=1 at the very end of a PASS, and nothing before.
+    """
+    from mpagent.compose import Places
+    from mpagent.herald import open_herald
+    from mpagent.output import put_json
     from mpwire.guard import guard
 
     guard()
     result: dict[str, Any] = {"result": "FAIL"}
-    start = time.monotonic()
-    code = 0
+    herald = open_herald(Places(arguments.root).run)
     try:
-        _enroll(arguments, result)
-        result["result"] = "PASS"
+        _run(arguments, result, herald)
     except MpError as error:
-        if not arguments.json:
-            _put_failed(error)
-            raise
-        result["error"] = _describe_error(error)
-        code = error.exit_code
-    result["seconds"] = round(time.monotonic() - start, 3)
+        herald.fail(error, arguments.debug)
+        if arguments.json:
+            put_json({**result, "result": "FAIL", "error": _describe_error(error)})
+            return error.exit_code
+        _put_failed(error)
+        if herald.in_journal:
+            return error.exit_code
+        raise
+    except BaseException as cause:
+        herald.break_off(cause)
+        raise
+    herald.succeed(f"{len(result['slots'])} slots unsealed in this boot, ledger index {result['ledger_index']}")
+    return 0
+
+
+def _run(arguments: Namespace, result: dict[str, Any], herald: "Herald") -> None:
+    """To the end of a PASS that somebody could read."""
+    from mpagent.output import put_json, put_line
+
+    start = time.monotonic()
+    try:
+        _enroll(arguments, result, herald)
+    finally:
+        result["seconds"] = round(time.monotonic() - start, 3)
+    result["result"] = "PASS"
     if arguments.json:
         put_json(result)
     else:
         put_line(f"PASS {result['ueid']} {len(result['slots'])} slots, ledger index {result['ledger_index']}")
-    return code
 
 
 def _put_failed(error: MpError) -> None:
@@ -61,41 +82,39 @@ def _put_failed(error: MpError) -> None:
         return
 
 
-def _enroll(arguments: Namespace, result: dict[str, Any]) -> None:
+def _enroll(arguments: Namespace, result: dict[str, Any], herald: "Herald") -> None:
     """Fills `result` with what is known so far, so that a failure reports it too."""
-    import sys
-
     from mpagent.compose import read_device
-    from mpagent.progress import Progress
 
     device = read_device(arguments.root)
     result["product"] = device.image.product
-    progress = Progress(sys.stderr, time.monotonic, silent=device.settings.log == "error")
+    herald.begin(device.image.product, silent=device.settings.log == "error")
     with device.hold("enroll"), device.open_board() as board:
         try:
-            _attempt(device, board, progress, once=arguments.once)
+            _attempt(device, board, herald, once=arguments.once)
         finally:
-            record, damages = device.journal(progress).peek()
+            record, damages = device.journal(herald).peek()
             result.update(_describe(device, board, record), damaged=list(damages))
         result["attester"] = _describe_attester(board)
 
 
-def _attempt(device: "Device", board: "Board", progress: "Progress", once: bool) -> None:
+def _attempt(device: "Device", board: "Board", herald: "Herald", once: bool) -> None:
     from mpagent.enrollment import Tools
+    from mpagent.herald import Watched
     from mpagent.link import HttpsLink
     from mpagent.runner import Parts, Patience, run, run_patiently
     from mpagent.version import VERSION
 
-    journal, vault = device.journal(progress), device.vault(board)
+    journal, vault = device.journal(herald), device.vault(board)
     link = HttpsLink(lambda: device.route(journal.peek()[0]), time.monotonic)
-    tools = Tools(board, vault, device.image, os.urandom, VERSION, progress)
-    parts = Parts(journal, link, device.latch, tools, vault.discard_others)
+    tools = Tools(board, vault, device.image, os.urandom, VERSION, herald)
+    parts = Parts(Watched(journal, herald.note), link, device.latch, tools, vault.discard_others)
     try:
         if once:
             run(parts)
         else:
-            limit_s = device.settings.wait_limit_s
-            run_patiently(lambda: run(parts), Patience(time.sleep, time.monotonic, os.urandom, progress, limit_s))
+            patience = Patience(herald.sleep, time.monotonic, os.urandom, herald.wait, device.settings.wait_limit_s)
+            run_patiently(lambda: herald.attempt(lambda: run(parts)), patience)
     finally:
         link.close()
 

@@ -6,7 +6,7 @@ Every verb may raise HardwareBusy (nothing happened, ask again), HardwareLockout
 """
 
 from collections.abc import Mapping
-from enum import IntEnum
+from enum import Enum, IntEnum
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
@@ -196,6 +196,25 @@ class Shelf(Protocol):
 
     def put(self, name: str, blob: bytes) -> None:
         """Durable when it returns; never half-written. Raises StorageFull, StorageBroke."""
+
+
+class Light(Enum):
+    """What a person at the line tells apart from two metres away."""
+
+    OFF = "off"
+    WORKING = "working"
+    """A heartbeat."""
+    PASS = "pass"
+    """On, and steady."""
+    FAIL = "fail"
+    """Blinking fast."""
+
+
+class Indicator(Protocol):
+    """A lamp for the line. Nothing depends on it."""
+
+    def show(self, light: Light) -> None:
+        """Until the next call; the same light again is fine. Raises HardwareGone: the lamp may show anything now."""
 
 
 class Board(NamedTuple):
