@@ -17,6 +17,7 @@ from mpsim.board import BoardPlan, make_board
 from mpsim.shelf import MemoryShelf
 from mpsim.swtpm import SoftTpm
 from mpwire.secret import Secret
+from tests.mpagent.trees import make_tree
 
 SIM = BoardChoice(attest=("sim",), seal=("sim",), keys=("sealed",), soc=("sim",), sim_chip=Path("board/chip"))
 TPM = BoardChoice(attest=("tpm",), seal=("tpm",), keys=("tpm",), soc=("none",))
@@ -209,6 +210,14 @@ def test_tpm_is_opened_once_and_closed_with_the_board(tmp_path: Path) -> None:
         with open_board(choice, tmp_path, shelf) as board:
             assert board.attester.describe() == first
         assert tpm.use_tool("tpm2_getcap", "handles-transient").strip() == b""
+
+
+def test_image_may_bring_a_blob_of_an_open_part(tmp_path: Path) -> None:
+    """This kernel has no CAAM: the witness cannot say, and the fuse alone closes nothing."""
+    make_tree(tmp_path, "imx8mm").close_fuse()
+    choice = SIM._replace(soc=("imx",), open_blob=bytes(80), optee_node=tmp_path / "tee0")
+    with open_bench(choice, tmp_path, MemoryShelf()) as bench:
+        assert bench.soc[1].read_facts().life_cycle is LifeCycle.CLOSED_PENDING_REBOOT
 
 
 def test_board_that_says_nothing_claims_nothing(tmp_path: Path) -> None:

@@ -72,3 +72,18 @@ def test_disk_holds_neither_scalar_nor_sealing_key(chip: Path, tmp_path: Path) -
     for content in stored.values():
         assert key.to_scalar().reveal() not in content
         assert dek not in content
+
+
+class ForgetfulShelf(MemoryShelf):
+    """A state partition that says a write was done and lost it."""
+
+    def put(self, name: str, blob: bytes) -> None:
+        self.blobs.pop(name, None)
+
+
+def test_sealing_key_that_vanished_while_it_was_written_carries_no_key(chip: Path) -> None:
+    """Read back before anything depends on it: a device key under a lost sealing key would be lost at the next start."""
+    shelf = ForgetfulShelf()
+    with pytest.raises(Tampered, match="vanished"):
+        SealedKeyring(open_sealer(chip), shelf).find_or_make("sign")
+    assert shelf.blobs == {}

@@ -1,5 +1,6 @@
 """When the backend `imx` says "closed": never by a fuse alone (design promise P6)."""
 
+import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -201,9 +202,19 @@ def test_board_without_mp_is_closed_by_what_its_caam_refuses(tmp_path: Path) -> 
     assert kernel.keys_held == 0
 
 
-def test_kernel_without_trusted_keys_is_no_witness(tmp_path: Path) -> None:
-    kernel = SoftKernel(tmp_path, None)
+@pytest.mark.parametrize("source", [None, "tee"])
+def test_kernel_without_keys_of_the_caam_is_no_witness(tmp_path: Path, source: str | None) -> None:
+    kernel = SoftKernel(tmp_path, source)
     assert OpenBlobWitness("00" * 80, tmp_path, lambda: kernel).read_life_cycle() is None
+    assert kernel.keys_held == 0
+
+
+def test_caam_is_asked_once_for_a_run(tmp_path: Path) -> None:
+    kernel = SoftKernel(tmp_path, "caam")
+    witness = OpenBlobWitness("00" * 80, tmp_path, lambda: kernel)
+    assert witness.read_life_cycle() is LifeCycle.CLOSED
+    kernel.fails_with = errno.EIO
+    assert witness.read_life_cycle() is LifeCycle.CLOSED
 
 
 def test_a_claim_is_as_good_as_its_weaker_half(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import socket
 import struct
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import Final
@@ -81,11 +82,14 @@ class Server:
         try:
             kernel.open(name)
         except Errno as refused:
-            connection.send(struct.pack("<i", -refused.number))
+            with suppress(BrokenPipeError, ConnectionResetError):
+                connection.send(struct.pack("<i", -refused.number))
             return
         try:
             connection.send(struct.pack("<i", 0))
             connection.recv(1)  # ends when the last descriptor is closed
+        except (BrokenPipeError, ConnectionResetError):
+            return  # it was killed meanwhile
         finally:
             kernel.release(name)
 

@@ -124,7 +124,7 @@ def run(call: Callable[[Mark], Any], doing: str, deadline_s: float) -> Any:
 def _start(call: Callable[[Mark], Any], writer: int) -> "_Child":
     try:
         return _Child(call, writer)
-    except OSError as error:
+    except OSError as error:  # not here: tried under another uid, which leaves no record
         raise HardwareBusy("this machine makes no more processes: try again", detail=str(error)) from None
     finally:
         os.close(writer)
@@ -200,7 +200,7 @@ def _write(writer: int, content: bytes) -> None:
 def _part(parent: int, writer: int) -> None:
     """Die with the parent, leave Ctrl-C to it, and hold nothing of it open."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
+    if os.getppid() != parent:  # not here: the parent dies between fork and prctl
         os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

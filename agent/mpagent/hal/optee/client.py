@@ -98,7 +98,7 @@ class Tee:
             try:
                 _, self._shared_id = records.read_shared(bytes(argument))
                 self._shared = mmap.mmap(descriptor, records.SHARED_BYTES)
-            except OSError as error:
+            except OSError as error:  # not here: no address space for two pages
                 raise faults.KernelRefused(doing, error.errno or 0) from None
             finally:
                 os.close(descriptor)

@@ -134,7 +134,7 @@ def _lay(param: Param, offset: int, shared_id: int) -> Slot:
             return Slot(_PARAM.pack(_MEMORY_IN, offset, len(content), shared_id), offset, content)
         case MemoryOut(size):
             return Slot(_PARAM.pack(_MEMORY_OUT, offset, size, shared_id), offset, bytes(size))
-        case MemoryInOut(content):
+        case MemoryInOut(content):  # not here: the type checker knows that no other is left
             return Slot(_PARAM.pack(_MEMORY_INOUT, offset, len(content), shared_id), offset, content)
 
 
