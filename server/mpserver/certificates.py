@@ -6,8 +6,10 @@ certificate can never stand for this server.
 
 import datetime
 import ipaddress
+import os
 from collections.abc import Sequence
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -27,6 +29,10 @@ RENEW_BELOW_S: Final = ROLE_LIFE_S // 3
 FOR_EVER: Final = 253_402_300_799
 """99991231235959Z: no well-defined end (RFC 5280 section 4.1.2.5), as IEEE 802.1AR section 8.7 wants for an IDevID."""
 EPOCH_FIRST: Final = 1
+SERIAL_BYTES: Final = 20
+"""The most that RFC 5280 section 4.1.2.2 allows."""
+FORMS_KEPT: Final = 64
+"""Device certificates kept to be filled for other boards, about 400 bytes each: the slots of the products at work."""
 
 
 def make_role_certificate(root: SoftKey, role: str, realm: str, point: bytes, now: int) -> bytes:
@@ -92,8 +98,20 @@ def make_tls(
     )
 
 
+class _Form(NamedTuple):
+    """A device certificate up to its signature, without the three fields of fixed size that name the board."""
+
+    before_serial: bytes
+    before_ueid: bytes
+    before_point: bytes
+    end: bytes
+    algorithm: bytes
+    """AlgorithmIdentifier of the signature, which stands between it and what it covers."""
+
+
 class DeviceCa:
-    """Makes IEEE 802.1AR device certificates; what does not change from board to board is made once.
+    """Makes IEEE 802.1AR device certificates. The library writes one for a slot and a second; it costs as much as
+    three signatures, so the other boards of that second get their fields in its place.
 
     Signs for clients alone; the CA's own certificate says so for the whole chain.
     """
@@ -101,6 +119,8 @@ class DeviceCa:
     def __init__(self, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
         self._issuer, self._key = certificate.subject, key
         self._chain = certificate.public_bytes(Encoding.DER)
+        self._form = lru_cache(maxsize=FORMS_KEPT)(self._make_form)
+        self._stand_in = SoftKey.generate().public_key()
         self._extensions = (
             (x509.BasicConstraints(ca=False, path_length=None), True),
             (_leaf_usage(), True),
@@ -111,26 +131,64 @@ class DeviceCa:
     def certify(self, point: bytes, subject: str, ueid: bytes, now: int, not_after: int) -> tuple[bytes, ...]:
         """DER, leaf first, without the root. The subject's serialNumber is the ueid without its type octet, in hex:
         64 characters, the most X.520 allows, of the PrintableString that IEEE 802.1AR section 8.6 wants."""
-        name = x509.Name(
-            [
-                x509.NameAttribute(NameOID.COMMON_NAME, subject),
-                x509.NameAttribute(NameOID.SERIAL_NUMBER, ueid[1:].hex()),
-            ]
+        load_point(point)
+        form = self._form(subject, now, not_after)
+        named = (
+            form.before_serial,
+            _make_serial(),
+            form.before_ueid,
+            ueid[1:].hex().encode(),
+            form.before_point,
+            point,
         )
-        draft = _builder(name, self._issuer, load_point(point), now, not_after)
+        body = b"".join((*named, form.end))
+        signature = self._key.sign(body, ec.ECDSA(SHA256()))
+        bits = b"\x03" + bytes((len(signature) + 1, 0)) + signature
+        content = body + form.algorithm + bits
+        return b"\x30\x82" + len(content).to_bytes(2, "big") + content, self._chain
+
+    def _make_form(self, subject: str, now: int, not_after: int) -> _Form:
+        serial, unit = _make_serial(), os.urandom(32).hex()
+        name = x509.Name(
+            [x509.NameAttribute(NameOID.COMMON_NAME, subject), x509.NameAttribute(NameOID.SERIAL_NUMBER, unit)]
+        )
+        number = int.from_bytes(serial, "big")
+        draft = _builder(name, self._issuer, load_point(self._stand_in), now, not_after, number)
         for extension, critical in self._extensions:
             draft = draft.add_extension(extension, critical=critical)
-        return draft.sign(self._key, SHA256()).public_bytes(Encoding.DER), self._chain
+        made = draft.sign(self._key, SHA256())
+        der, body = made.public_bytes(Encoding.DER), made.tbs_certificate_bytes
+        algorithm = der[der.index(body) + len(body) : -(len(made.signature) + 3)]  # a BIT STRING's head has three bytes
+        return _Form(*_cut(body, serial, unit.encode(), self._stand_in), algorithm)
+
+
+def _make_serial() -> bytes:
+    """158 random bits as the contents of a DER INTEGER that is positive and always of 20 bytes."""
+    random = os.urandom(SERIAL_BYTES)
+    return bytes((0x40 | random[0] & 0x3F,)) + random[1:]
+
+
+def _cut(body: bytes, serial: bytes, unit: bytes, point: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """The parts around three fields, each of which stands once."""
+    start, rest = body.split(serial)
+    middle, rest = rest.split(unit)
+    last, end = rest.split(point)
+    return start, middle, last, end
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: int, not_after: int
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    now: int,
+    not_after: int,
+    serial: int | None = None,
 ) -> x509.CertificateBuilder:
     return x509.CertificateBuilder(
         issuer_name=issuer,
         subject_name=subject,
         public_key=key,
-        serial_number=x509.random_serial_number(),
+        serial_number=x509.random_serial_number() if serial is None else serial,
         not_valid_before=_moment(now),
         not_valid_after=_moment(not_after),
     )

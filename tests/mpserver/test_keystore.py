@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -20,7 +21,7 @@ from mpwire import labels
 from mpwire.cose import sig_structure
 from mpwire.errors import Unauthentic
 from mpwire.messages.issuer import HEAD, Head
-from mpwire.p256 import verify
+from mpwire.p256 import load_point, verify
 from mpwire.secret import Secret
 from mpwire.trust import Trust, read_head, write_signed
 from tests.mpserver.shop import JOB, NOW, Shop
@@ -158,6 +159,31 @@ def test_a_device_certificate_says_who_for_ever_and_for_clients_only(shop: Shop)
         assert list(purposes) == [ExtendedKeyUsageOID.CLIENT_AUTH]
     assert issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length == 0
     assert key.public_key() != leaf.public_key()
+
+
+def test_device_certificates_of_one_second_are_what_the_library_would_write_for_each_board(shop: Shop) -> None:
+    """A field of one board left standing in the certificate of another would name the wrong board for ever."""
+    serials = set()
+    for byte in range(3):
+        ueid, point = b"\x01" + bytes([byte]) * 32, shop.order().sign_key
+        leaf, issuer = map(x509.load_der_x509_certificate, shop.authority.certify(point, "identity", ueid, FOR_EVER))
+        draft = x509.CertificateBuilder(
+            leaf.issuer,
+            leaf.subject,
+            load_point(point),
+            leaf.serial_number,
+            leaf.not_valid_before_utc.replace(tzinfo=None),
+            leaf.not_valid_after_utc.replace(tzinfo=None),
+            list(leaf.extensions),
+        )
+        written = draft.sign(ec.generate_private_key(ec.SECP256R1()), SHA256())
+
+        assert leaf.tbs_certificate_bytes == written.tbs_certificate_bytes
+        assert leaf.signature_algorithm_oid == written.signature_algorithm_oid
+        assert leaf.subject.get_attributes_for_oid(NameOID.SERIAL_NUMBER)[0].value == ueid[1:].hex()
+        leaf.verify_directly_issued_by(issuer)
+        serials.add(leaf.serial_number)
+    assert len(serials) == 3 and all(one.bit_length() == 159 for one in serials)
 
 
 def _handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
