@@ -40,7 +40,9 @@ def _range(low: int, high: int) -> str:
 
 
 def _name_integer(shape: Any) -> str:
-    return "int" if shape.high == 2**63 - 1 else f"int {shape.low}..{shape.high}"
+    if shape.high == 2**63 - 1:
+        return f"int from {shape.low}" if shape.low else "int"
+    return f"int {shape.low}..{shape.high}"
 
 
 _WORDS: Final[Mapping[type[Shape], Callable[[Any], str]]] = {
@@ -112,6 +114,7 @@ OBJECTS: Final = (
     ("head", labels.TYP_HEAD, labels.AAD_HEAD, "issuer, role `head`"),
     ("issuer certificate", labels.TYP_ISSUER_CERTIFICATE, labels.AAD_ISSUER_CERTIFICATE, "root, or role key"),
     ("trust update", labels.TYP_TRUST_UPDATE, labels.AAD_TRUST_UPDATE, "root"),
+    ("import list", labels.TYP_IMPORT, labels.AAD_IMPORT, "pinned signer of the OEM"),
 )
 LIFE_CYCLE: Final[Mapping[LifeCycle, str]] = {
     LifeCycle.OPEN: "open: HAB or AHAB does not enforce",

@@ -15,7 +15,7 @@ from mpwire.errors import Malformed
 from mpwire.keys import PublicKey
 from mpwire.messages.eat import CLAIMS
 from mpwire.messages.grant import GRANT, RECEIPT
-from mpwire.messages.issuer import ENTRY, HEAD, ISSUER_CERTIFICATE, ISSUER_CHAIN, TRUST_UPDATE
+from mpwire.messages.issuer import ENTRY, HEAD, IMPORT_LIST, ISSUER_CERTIFICATE, ISSUER_CHAIN, TRUST_UPDATE
 from mpwire.messages.plain import CHALLENGE, CLOSED, HASH, HELLO, MATERIAL, PROOF, REFUSAL
 from mpwire.shape import Integer, ListOf, MapOf, Octets, Row, Shape, TableOf, Text
 from mpwire.trust import CERTIFICATE_MAX_BYTES, ES256_ONLY
@@ -26,6 +26,10 @@ LIST_MAX_CHARACTERS: Final = 400
 """A list whose members take more is printed one member a line."""
 BY_LENGTH: Final = frozenset({"grant.ciphertext", "receipt.escrow"})
 """Fields whose bytes are a secret under encryption: only their length is shown."""
+BY_DIGEST: Final = frozenset({"import-record.key"})
+"""Fields shown by their SHA-256, whatever their length: an MP public key may be a secret, and this is its key id."""
+INSPECTED_MAX_BYTES: Final = max(limits.MESSAGE_MAX_BYTES, limits.IMPORT_MAX_BYTES)
+"""Most bytes of anything that can be shown; a message of the line has its own, lower bound."""
 
 
 class Line(NamedTuple):
@@ -74,8 +78,8 @@ def _to_text(line: Line, depth: int) -> Iterator[str]:
 
 
 def _describe(raw: bytes) -> Line:
-    if len(raw) > limits.MESSAGE_MAX_BYTES:
-        raise Malformed(f"message: longer than {limits.MESSAGE_MAX_BYTES} bytes")
+    if len(raw) > INSPECTED_MAX_BYTES:
+        raise Malformed(f"message: longer than {INSPECTED_MAX_BYTES} bytes")
     item = decode(raw)
     if isinstance(item, Tag):
         return _describe_envelope(raw, "message")
@@ -128,6 +132,8 @@ def _constant(shape: MapOf[Any], key: int) -> Line:
 def _describe_field(place: str, key: int, name: str, shape: Shape, item: Any, note: str) -> Line:
     if place in BY_LENGTH:
         return Line(key, name, _lengths(item), note)
+    if place in BY_DIGEST:
+        return Line(key, name, f"{len(item)} bytes, SHA-256 {sha256(item).hexdigest()}", note)
     if place in _NESTED:
         return Line(key, name, None, note, (_nested(_NESTED[place], item, place),))
     return _show(shape, item, key, name, note)
@@ -183,6 +189,7 @@ class _Envelope(NamedTuple):
 
 
 _CHAIN: Final = frozenset({registry.HEADER_ISSUER_CHAIN})
+_KID: Final = frozenset({registry.HEADER_KID})
 _ENVELOPES: Final[Mapping[str, _Envelope]] = {
     labels.TYP_EVIDENCE: _Envelope("evidence", None, 0),
     labels.TYP_EAT: _Envelope("eat", CLAIMS, evidence.CLAIMS_MAX_BYTES),
@@ -194,9 +201,10 @@ _ENVELOPES: Final[Mapping[str, _Envelope]] = {
     labels.TYP_ISSUER_CERTIFICATE: _Envelope("issuer-certificate", ISSUER_CERTIFICATE, CERTIFICATE_MAX_BYTES),
     labels.TYP_TRUST_UPDATE: _Envelope(
         *("trust-update", TRUST_UPDATE, CERTIFICATE_MAX_BYTES),
-        frozenset({registry.HEADER_KID}),
-        frozenset({registry.HEADER_KID}),
+        _KID,
+        _KID,
     ),
+    labels.TYP_IMPORT: _Envelope("import-list", IMPORT_LIST, limits.IMPORT_MAX_BYTES, _KID, _KID),
 }
 
 
@@ -257,7 +265,7 @@ ALG_NAMES: Final[Mapping[int, str]] = {
 }
 HEADERS: Final[Mapping[int, tuple[str, Shape, str]]] = {
     registry.HEADER_ALG: ("alg", Integer(-1, -100_000), "signature algorithm, out of the closed list"),
-    registry.HEADER_KID: ("kid", HASH, "trust update: thumbprint of the root that signed"),
+    registry.HEADER_KID: ("kid", HASH, "trust update, import list: thumbprint of the key that signed"),
     registry.HEADER_TYP: ("typ", Text(limits.NAME_MAX_BYTES), "what kind of object this is"),
     registry.HEADER_MPMR: ("mpmr", Octets(32), "unprotected, MP: register the chip hashed before the message"),
     registry.HEADER_PROFILE: ("profile", MATERIAL.fields[2].shape, "MP: who wrote the claims"),

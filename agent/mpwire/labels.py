@@ -15,6 +15,7 @@ AAD_RECEIPT: Final = aad("receipt")
 AAD_HEAD: Final = aad("head")
 AAD_ISSUER_CERTIFICATE: Final = aad("issuer-certificate")
 AAD_TRUST_UPDATE: Final = aad("trust-update")
+AAD_IMPORT: Final = aad("import")
 
 TYP_EAT: Final = "application/eat+cwt"
 TYP_EVIDENCE: Final = "application/mpagent.proof+cose"
@@ -23,6 +24,7 @@ TYP_RECEIPT: Final = "application/mpagent.receipt+cose"
 TYP_HEAD: Final = "application/mpagent.head+cose"
 TYP_ISSUER_CERTIFICATE: Final = "application/mpagent.issuer-certificate+cose"
 TYP_TRUST_UPDATE: Final = "application/mpagent.trust-update+cose"
+TYP_IMPORT: Final = "application/mpagent.import+cose"
 
 UEID: Final = "mpagent/ueid/1"
 HPKE_GRANT: Final = "mpagent/1/grant"

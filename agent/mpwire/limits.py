@@ -35,5 +35,9 @@ DELEGATED_MAX_S: Final = 28_800
 """Life of the second certificate of a chain: one shift of 8 hours. Source: wire.md 5.1."""
 ROLE_MAX_S: Final = 7_776_000
 """Life of a role certificate: 90 days, so that a lost key ends by itself. Source: wire.md 5.1."""
+IMPORT_RECORDS_MAX: Final = 4_096
+"""Records of one import list: a reel of boards with a key each, and a transaction of a second. Source: wire.md 5.5."""
+IMPORT_MAX_BYTES: Final = 2_101_248
+"""4,096 records of at most 512 bytes, and 4 KiB of framing and signature. Source: wire.md 5.5."""
 CHALLENGE_LIFE_S: Final = 600
 """How long a challenge may be answered: a slow TPM and a slow line, with room. Source: wire.md 4.2."""

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, NoReturn
 
-from mpserver.commands import completion, deciding, doctor, looking, mp, serving, tpm
+from mpserver.commands import completion, deciding, doctor, key, looking, mp, serving, tpm
 from mpserver.errors import Usage
 from mpserver.output import write_shown
 from mpserver.state import DEFAULT_DIRECTORY
@@ -19,7 +19,7 @@ COMMANDS: Final[tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]]
     ("init", "make keys and an empty ledger", serving.add_init),
     ("run", "serve boards", serving.add_run),
     ("product", "add and show products; print an image's anchors", deciding.add_product),
-    ("key", "register attester keys", deciding.add_key),
+    ("key", "register attester keys; sign lists of them", key.configure),
     ("mp", "read U-Boot logs, verify MP signatures, compare boards' MP keys", mp.configure),
     ("tpm", "approve what boards with a TPM measure", tpm.configure),
     ("job", "create, approve, show and end jobs", deciding.add_job),

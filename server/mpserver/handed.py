@@ -40,3 +40,8 @@ def read_file(path: Path, most: int) -> bytes:
     if len(raw) > most:
         raise Usage(f"{path} is longer than {most} bytes")
     return raw
+
+
+def read_fingerprint(told: str) -> str:
+    """Its digits alone: people write them in groups, with colons, in capitals."""
+    return "".join(told.split()).replace(":", "").lower()

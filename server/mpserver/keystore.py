@@ -50,21 +50,11 @@ class Keystore:
 
     def make_key(self, name: str) -> PrivateKey:
         """A fresh P-256 key, on disk before it is returned."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        write_file(self._key_path(name), pem)
-        return key
+        return make_key_file(self._key_path(name))
 
     def load_key(self, name: str) -> PrivateKey:
         """Raises StoreDamaged, SetUp."""
-        path = self._key_path(name)
-        try:
-            key = load_pem_private_key(read_private(path), password=None)
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise StoreDamaged(f"{path} is not an unencrypted PKCS#8 key; restore the keystore") from error
-        if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-            raise StoreDamaged(f"{path} is not a P-256 key")
-        return key
+        return load_key_file(self._key_path(name))
 
     def check_directories(self) -> None:
         """Who may write here may put another key in. Raises StoreDamaged, SetUp, StateBroke."""
@@ -145,6 +135,27 @@ class Keystore:
         if path is None:
             path = self._job_paths[job] = self._jobs / f"{job.encode().hex()}.key"
         return path
+
+
+def make_key_file(path: Path) -> PrivateKey:
+    """A fresh P-256 key in an unencrypted PKCS#8 PEM of 0600, on disk before it is returned.
+
+    Raises SetUp where a file stands, StateBroke.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    write_file(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return key
+
+
+def load_key_file(path: Path) -> PrivateKey:
+    """What `make_key_file` wrote. Raises StoreDamaged, StateBroke, and SetUp where it is missing."""
+    try:
+        key = load_pem_private_key(read_private(path), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise StoreDamaged(f"{path} is not an unencrypted PKCS#8 key; restore it from its copy") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise StoreDamaged(f"{path} is not a P-256 key")
+    return key
 
 
 def read_private(path: Path) -> bytes:

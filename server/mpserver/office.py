@@ -3,6 +3,7 @@
 import os
 import pwd
 import re
+import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -12,10 +13,12 @@ from mpissuer.errors import ProductWrong
 from mpissuer.policy import Product, read_product
 from mpissuer.ports import RegisteredKey
 from mpserver.errors import NeedsPerson, Usage
+from mpserver.importlist import SignedKeys
 from mpserver.state import State
 from mpserver.store.books import SqlBooks
 from mpserver.store.products import read_products, seal_body
 from mpserver.store.sequencer import Work
+from mpwire.cose import thumbprint
 from mpwire.messages.issuer import ENTRY, Entry
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -74,11 +77,83 @@ class Office:
         return product, version
 
     def import_key(self, key: RegisteredKey) -> bool:
-        """True when it was new. Raises NeedsPerson for a simulated part in production or a key known otherwise."""
+        """True when it was new. Raises as `import_keys`."""
         return self.import_keys([key]) == 1
 
     def import_keys(self, keys: Sequence[RegisteredKey]) -> int:
-        """How many were new: all of them are registered or, where one is refused as by `import_key`, none."""
+        """Keys that no list vouches for. How many were new: all of them are registered or, where one is refused, none.
+
+        Raises NeedsPerson: realm production, which takes keys by signed lists alone; a key known with other facts.
+        """
+        new = self._find_new(keys)
+        if self._state.realm == "production":
+            raise NeedsPerson(
+                "import-unsigned: realm production registers keys by a signed list alone; `mpserver key sign-list`"
+                " makes one"
+            )
+        if new:
+            self._do_all([self._make_registration(key) for key in new])
+        return len(new)
+
+    def trusted_signers(self) -> dict[bytes, bytes]:
+        """Points of the signers whose import lists count, by thumbprint."""
+        return dict(self._connection.execute("SELECT thumbprint, point FROM import_signers").fetchall())
+
+    def trust_signer(self, point: bytes) -> bool:
+        """True when it was new. Raises NeedsPerson in realm production, where one person is not enough."""
+        if self._state.realm == "production":
+            raise NeedsPerson("in realm production two people trust a signer, with passkeys: not in this version")
+        name = thumbprint(point)
+        if name in self.trusted_signers():
+            return False
+
+        def act() -> None:
+            self._connection.execute(
+                "INSERT INTO import_signers (thumbprint, point, added_at) VALUES (?, ?, ?)",
+                (name, point, self._state.clock.now()),
+            )
+
+        self._do("signer", "trust", name.hex(), digest_of_object("signer", name, point), act)
+        return True
+
+    def import_list(self, told: SignedKeys) -> int:
+        """How many keys were new. The list, its signer and number, and all its keys are entered together or not at all.
+
+        Raises NeedsPerson: the sequence number is not above that of every list taken from this signer; a key as in
+        `import_keys`.
+        """
+        new = self._find_new(told.keys)
+        self._do_all([self._make_taking(told), *(self._make_registration(key) for key in new)])
+        return len(new)
+
+    def _make_taking(self, told: SignedKeys) -> _Act:
+        """Compares inside the transaction, so that of two at once one is refused."""
+        row = (told.signer, told.sequence, told.digest, len(told.keys))
+
+        def act() -> None:
+            self._check_sequence(told)
+            self._connection.execute(
+                "INSERT INTO import_lists (signer, sequence, digest, records, taken_at) VALUES (?, ?, ?, ?, ?)",
+                (*row, self._state.clock.now()),
+            )
+
+        return _Act("import", f"list {told.sequence}", told.signer.hex(), digest_of_object("import", *row), act)
+
+    def _check_sequence(self, told: SignedKeys) -> None:
+        rows = self._connection.execute(
+            "SELECT sequence, digest FROM import_lists WHERE signer = ? ORDER BY sequence DESC LIMIT 1", (told.signer,)
+        ).fetchall()
+        for last, digest in rows:
+            if (last, digest) == (told.sequence, told.digest):
+                raise NeedsPerson(f"import-sequence: this very list, number {last}, was taken before; nothing was done")
+            if told.sequence <= last:
+                raise NeedsPerson(
+                    f"import-sequence: the list is number {told.sequence}, and {last} of this signer was taken before:"
+                    f" a replay or an old list; a new one is numbered {last + 1} or above"
+                )
+
+    def _find_new(self, keys: Sequence[RegisteredKey]) -> list[RegisteredKey]:
+        """Those not registered yet, each once. Raises NeedsPerson: simulated in production, or known otherwise."""
         new: dict[bytes, RegisteredKey] = {}
         for key in keys:
             if key.origin == "simulated" and self._state.realm == "production":
@@ -90,9 +165,7 @@ class Office:
                 )
             if known is None:
                 new[key.key_id] = key
-        if new:
-            self._do_all([self._make_registration(key) for key in new.values()])
-        return len(new)
+        return list(new.values())
 
     def _find_key(self, key_id: bytes) -> RegisteredKey | None:
         row = self._connection.execute(
@@ -207,6 +280,8 @@ class Office:
                 books.append(ENTRY.encode(Entry(one.kind, now, one.subject, one.digest)))
 
         outcome = self._sequencer.settle([Work(act)])[0]
+        if isinstance(outcome, sqlite3.IntegrityError):
+            raise NeedsPerson("somebody else did the same just now; look at it again") from outcome
         if isinstance(outcome, Exception):
             raise outcome
 

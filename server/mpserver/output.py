@@ -1,12 +1,14 @@
 """What a command shows: one value for --json, and the same as lines for people."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from mpserver.errors import StateBroke
+from mpserver.errors import StateBroke, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +18,23 @@ class Shown:
     value: Any
     text: str = ""
     exit_code: int = 0
+
+
+def write_new(path: Path, raw: bytes) -> None:
+    """A file for somebody else, whole or not at all, never over another. Raises Usage, StateBroke."""
+    try:
+        with path.open("xb") as file:
+            try:
+                file.write(raw)
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                path.unlink()
+                raise
+    except FileExistsError:
+        raise Usage(f"{path} exists already") from None
+    except OSError as error:
+        raise StateBroke(f"cannot write {path}: {error.strerror}") from error
 
 
 def write_shown(shown: Shown, as_json: bool) -> None:

@@ -98,7 +98,7 @@ def test_the_place_of_a_nested_fault_is_named() -> None:
 
 def test_a_message_longer_than_any_is_not_read() -> None:
     with pytest.raises(Malformed, match="longer than"):
-        inspect_message(bytes(131_073))
+        inspect_message(bytes(2_101_249))
 
 
 def test_no_header_is_shown_that_has_no_words() -> None:

@@ -39,13 +39,13 @@ def run(arguments: Namespace) -> int:
 
 def _read(arguments: Namespace) -> bytes:
     """The file, or as much of it as no message has."""
-    from mpwire.limits import MESSAGE_MAX_BYTES
+    from mpwire.inspection import INSPECTED_MAX_BYTES
 
     try:
         if arguments.file == "-":
-            return sys.stdin.buffer.read(MESSAGE_MAX_BYTES + 1)
+            return sys.stdin.buffer.read(INSPECTED_MAX_BYTES + 1)
         with open(arguments.file, "rb") as file:
-            return file.read(MESSAGE_MAX_BYTES + 1)
+            return file.read(INSPECTED_MAX_BYTES + 1)
     except OSError as error:
         parser: ArgumentParser = arguments.parser
         parser.error(f"cannot read {arguments.file}: {error.strerror}")

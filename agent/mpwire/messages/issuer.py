@@ -1,10 +1,11 @@
-"""What the issuer signs beside Grants: its own key certificates, trust updates and tree heads (docs/wire.md 5)."""
+"""What is signed beside Grants: key certificates, trust updates, tree heads, PCR approvals, import lists (docs/wire.md
+5)."""
 
 from typing import NamedTuple
 
 from mpwire import registry
 from mpwire.keys import PublicKey
-from mpwire.limits import ISSUER_CHAIN_MAX
+from mpwire.limits import IMPORT_RECORDS_MAX, ISSUER_CHAIN_MAX
 from mpwire.messages.plain import HASH, NAME
 from mpwire.shape import Field, Integer, ListOf, MapOf, Octets, OneOf, Row
 
@@ -100,9 +101,9 @@ class Entry(NamedTuple):
 ENTRY = MapOf(
     "entry",
     Entry,
-    Field(1, "kind", NAME, "grant, receipt, product, job, key, note"),
+    Field(1, "kind", NAME, "grant, receipt, product, job, key, signer, import, note"),
     Field(2, "time", Integer(), "seconds since 1970, UTC"),
-    Field(3, "subject", NAME, "job, product or key named by this entry"),
+    Field(3, "subject", NAME, "job, product, key or signer named by this entry"),
     Field(4, "digest", HASH, "SHA-256 of what happened: Grant, Receipt, or the object"),
     Field(5, "ueid", Octets(33), "board, where there is one", required=False),
     constants={0: registry.WIRE_VERSION},
@@ -131,5 +132,48 @@ PCR_APPROVAL = MapOf(
         "[index, value of the SHA-256 bank], rising, not all zero",
     ),
     Field(4, "signature", Octets(64), "by the PCR authority, over policy and policyRef"),
+    constants={0: registry.WIRE_VERSION},
+)
+
+
+class ImportRecord(NamedTuple):
+    """One attester key that the OEM knows."""
+
+    kind: str
+    key: bytes
+    """mp: X || Y, 64 bytes. tpm: EK Name, 34 bytes. optee: SubjectPublicKeyInfo, DER, 422 bytes."""
+    origin: str
+    mp_use: str | None = None
+    use: str | None = None
+    part: str | None = None
+
+
+IMPORT_RECORD = MapOf(
+    "import-record",
+    ImportRecord,
+    Field(1, "kind", OneOf("mp", "tpm", "optee"), "kind of attester"),
+    Field(2, "key", Octets(34, 422), "mp: X || Y; tpm: EK Name; optee: SubjectPublicKeyInfo, DER"),
+    Field(3, "origin", OneOf("silicon", "simulated"), "simulated: realm lab alone"),
+    Field(4, "mp_use", OneOf("sign", "secret"), "mp, and no other kind", required=False),
+    Field(5, "use", OneOf("class", "test"), "mp, and no other kind; test: what open parts sign with", required=False),
+    Field(6, "part", NAME, "part type, to tell keys apart in lists", required=False),
+)
+
+
+class ImportList(NamedTuple):
+    """The OEM's word for which attester keys are its products'. It never meets a device."""
+
+    realm: str
+    sequence: int
+    """Rises with each list of one signer."""
+    records: tuple[ImportRecord, ...]
+
+
+IMPORT_LIST = MapOf(
+    "import-list",
+    ImportList,
+    Field(1, "realm", REALM, "realm"),
+    Field(2, "sequence", Integer(low=1), "above that of every list of this signer before"),
+    Field(3, "records", ListOf(IMPORT_RECORD, IMPORT_RECORDS_MAX, 1), "keys, each once"),
     constants={0: registry.WIRE_VERSION},
 )

@@ -1,14 +1,11 @@
-"""mpserver product, key, job: what the OEM decides before a line starts."""
+"""mpserver product, job: what the OEM decides before a line starts."""
 
 import argparse
-import hashlib
-import json
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from mpissuer.errors import ProductWrong
 from mpissuer.policy import read_product
-from mpissuer.ports import RegisteredKey
 from mpserver.anchors import BoardLists, write_anchors
 from mpserver.errors import NeedsPerson, Usage
 from mpserver.lines import find_line
@@ -16,14 +13,6 @@ from mpserver.office import QUOTA_MAX, JobPlan, Office
 from mpserver.output import Shown
 from mpserver.state import Places, open_ledger, open_state
 from mpserver.store.products import hide_values, newest_bodies
-from mpwire import optee
-from mpwire.errors import Malformed
-from mpwire.ueid import TPM_NAME_BYTES
-
-KEYS_MAX: Final = 10_000
-"""Records of one file: some 10 MB, and a transaction of a second or two."""
-PART_MAX: Final = 64
-"""Letters of a part's name in a key file; NXP's are shorter than 20."""
 
 
 def add_product(parser: argparse.ArgumentParser) -> None:
@@ -97,112 +86,6 @@ def product_anchors(options: argparse.Namespace) -> Shown:
     finally:
         state.close()
     return Shown({"anchors": text}, text)
-
-
-def add_key(parser: argparse.ArgumentParser) -> None:
-    """Verbs."""
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    add = verbs.add_parser("import", help="register attester keys or EKs from a JSON file: one record, or a list")
-    add.add_argument("file", type=Path)
-    add.set_defaults(run=key_import)
-    verbs.add_parser("list", help="registered keys; public keys are not printed").set_defaults(run=key_list)
-
-
-def key_import(options: argparse.Namespace) -> Shown:
-    """One record, or a list of them, registered together or not at all. Twice the same is no error."""
-    keys = read_key_records(read_text(options.file))
-    state = open_state(options.dir)
-    try:
-        new = Office(state).import_keys(keys)
-    finally:
-        state.close()
-    if len(keys) != 1:
-        value: dict[str, Any] = {"keys": [one.key_id.hex() for one in keys], "new": new}
-        return Shown(value, f"{len(keys)} keys: {new} registered, {len(keys) - new} were registered already")
-    key = keys[0]
-    value = {"key_id": key.key_id.hex(), "kind": key.kind, "origin": key.origin, "new": new == 1}
-    return Shown(value, f"key {key.key_id.hex()} ({key.origin}) {'registered' if new else 'was registered already'}")
-
-
-def key_list(options: argparse.Namespace) -> Shown:
-    """Not the public keys: one of a part used as secret must never be shown (design section 4)."""
-    connection = open_ledger(Places(options.dir))
-    try:
-        rows = connection.execute(
-            "SELECT key_id, kind, origin, mp_use, use, part FROM attester_keys ORDER BY kind, key_id"
-        ).fetchall()
-    finally:
-        connection.close()
-    titles = ("key_id", "kind", "origin", "mp_use", "use", "part")
-    value = [dict(zip(titles, (row[0].hex(), *row[1:]), strict=True)) for row in rows]
-    return Shown(value, "" if value else "no keys: mpserver key import FILE")
-
-
-def read_key_records(text: str) -> list[RegisteredKey]:
-    """One record, or a JSON list of 1 to KEYS_MAX. Raises Usage naming the record and the field."""
-    try:
-        told = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise Usage(f"key file: not JSON: {error}") from error
-    if not isinstance(told, list):
-        return [read_key_record(told)]
-    if not 1 <= len(told) <= KEYS_MAX:
-        raise Usage(f"key file: a list has 1 to {KEYS_MAX} records, this one {len(told)}")
-    keys = []
-    for place, record in enumerate(told, 1):
-        try:
-            keys.append(read_key_record(record))
-        except Usage as error:
-            raise Usage(f"record {place}: {error}") from error
-    return keys
-
-
-def read_key_record(record: object) -> RegisteredKey:
-    """A record of `mpsim mp-key`, or {"kind": "tpm", "ek_name": hex} or {"kind": "optee", "public_key": hex} and more.
-
-    Raises Usage naming the field.
-    """
-    if not isinstance(record, dict):
-        raise Usage("key file: not one JSON object")
-    origin = record.get("origin")
-    if origin not in ("silicon", "simulated"):
-        raise Usage('key file: origin must be "silicon" or "simulated"')
-    if record.get("kind", "mp") == "tpm":
-        name = _hex(record, "ek_name", TPM_NAME_BYTES)
-        return RegisteredKey(key_id=name, kind="tpm", public_key=None, origin=origin)
-    if record.get("kind") == "optee":
-        return _read_optee_record(record, origin)
-    public = _hex(record, "public_key", 64)
-    key_id = hashlib.sha256(public).digest()
-    if record.get("mp_key_id") not in (None, key_id.hex()):
-        raise Usage("key file: mp_key_id is not the SHA-256 of public_key")
-    mp_use = _one_of(record, "mp_use", "sign", "secret")
-    return RegisteredKey(
-        key_id, "mp", b"\x04" + public, origin, mp_use, _part(record), _one_of(record, "use", "class", "test")
-    )
-
-
-def _read_optee_record(record: dict[str, Any], origin: str) -> RegisteredKey:
-    try:
-        public = bytes.fromhex(str(record.get("public_key", "")))
-        key_id = optee.key_id(public)
-    except (ValueError, Malformed) as error:
-        raise Usage(f"key file: public_key is no attestation key of OP-TEE in hexadecimal DER: {error}") from error
-    return RegisteredKey(key_id, "optee", public, origin, part=_part(record))
-
-
-def _one_of(record: dict[str, Any], field: str, default: str, other: str) -> str:
-    value = record.get(field, default)
-    if value not in (default, other):
-        raise Usage(f'key file: {field} must be "{default}" or "{other}"')
-    return str(value)
-
-
-def _part(record: dict[str, Any]) -> str:
-    part = record.get("part", "")
-    if not isinstance(part, str) or not part.isprintable() or len(part) > PART_MAX:
-        raise Usage(f"key file: part must be a printable text of at most {PART_MAX} letters")
-    return part
 
 
 def add_job(parser: argparse.ArgumentParser) -> None:
@@ -303,16 +186,6 @@ def read_text(path: Path) -> str:
         raise Usage(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise Usage(f"{path} is not UTF-8 text: {error.reason}") from error
-
-
-def _hex(record: dict[str, Any], field: str, length: int) -> bytes:
-    try:
-        value = bytes.fromhex(str(record.get(field, "")))
-    except ValueError:
-        raise Usage(f"key file: {field} is not hexadecimal") from None
-    if len(value) != length:
-        raise Usage(f"key file: {field} needs {length} bytes, got {len(value)}")
-    return value
 
 
 def _quota(text: str) -> int:

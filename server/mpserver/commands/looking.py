@@ -21,9 +21,9 @@ from mpserver.store.decisions import check_decisions
 from mpserver.store.lasthead import LastHead, LastHeadFile
 from mpwire.cose import read_sign1
 from mpwire.errors import Malformed
-from mpwire.inspection import describe_message, inspect_message
+from mpwire.inspection import INSPECTED_MAX_BYTES, describe_message, inspect_message
 from mpwire.labels import TYP_RECEIPT
-from mpwire.limits import CLOSED_MAX_BYTES, MESSAGE_MAX_BYTES, RECEIPT_MAX_BYTES
+from mpwire.limits import CLOSED_MAX_BYTES, RECEIPT_MAX_BYTES
 from mpwire.messages.grant import RECEIPT
 from mpwire.messages.issuer import ENTRY
 from mpwire.messages.plain import CLOSED
@@ -195,7 +195,7 @@ def inspect(options: argparse.Namespace) -> Shown:
     """Any message or signed object; nothing is verified but the shape."""
     try:
         with sys.stdin.buffer if str(options.file) == "-" else options.file.open("rb") as file:
-            raw = file.read(MESSAGE_MAX_BYTES + 1)
+            raw = file.read(INSPECTED_MAX_BYTES + 1)
     except OSError as error:
         raise Usage(f"cannot read {options.file}: {error.strerror}") from error
     try:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from mpissuer.ports import RegisteredKey
-from mpserver.commands.deciding import PART_MAX
 from mpserver.console import LOG_MAX_BYTES, Console, read_console
 from mpserver.errors import LogWrong, NeedsPerson, Usage
-from mpserver.handed import read_file, read_hex, read_value
+from mpserver.handed import read_file, read_fingerprint, read_hex, read_value
+from mpserver.keyrecords import PART_MAX
 from mpserver.mpfinding import GIVEN, KNOWN, PRODUCT_WORDS, UNKNOWN, Finding, LogFinding, explain, load_key, weigh
 from mpserver.office import Office
 from mpserver.output import Shown
@@ -116,7 +116,7 @@ def _confirm(value: dict[str, Any], fingerprint: str, options: argparse.Namespac
         said = sys.stdin.readline()
     if said is None or not said.strip():
         return False
-    if "".join(said.split()).replace(":", "").lower() != fingerprint:
+    if read_fingerprint(said) != fingerprint:
         raise NeedsPerson("that is not the fingerprint of the key in this log; nothing was registered")
     return True
 

@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 from typing import Final
 
-from mpserver.errors import NeedsPerson, SetUp, StateBroke, Usage
+from mpserver.errors import NeedsPerson, SetUp, Usage
 from mpserver.office import Office
-from mpserver.output import Shown
+from mpserver.output import Shown, write_new
 from mpserver.state import State, open_state
 from mpserver.store.products import read_products
 from mpwire.cose import thumbprint
@@ -66,7 +66,7 @@ def authorize_pcrs(options: argparse.Namespace) -> Shown:
         if options.product not in read_products(state.connection, state.authority):
             raise NeedsPerson(f"there is no product {options.product}; `mpserver product show` lists all")
         raw = _approve(state, options.product, pcrs)
-        _write_new(options.out, raw)
+        write_new(options.out, raw)
     finally:
         state.close()
     value = {
@@ -110,12 +110,3 @@ def _pcr(text: str) -> tuple[int, bytes]:
     if not equals or not whole or len(measured) != _PCR_BYTES:
         raise Usage(f"--pcr {text[:80]}: an index of 0 to {PCR_INDEX_MAX}, =, and {2 * _PCR_BYTES} hex digits")
     return int(index), measured
-
-
-def _write_new(path: Path, raw: bytes) -> None:
-    """Never over another file: an approval replaced by mistake locks the boards out that need it."""
-    try:
-        with path.open("xb") as file:
-            file.write(raw)
-    except OSError as error:
-        raise StateBroke(f"cannot write {path}: {error.strerror}") from error

@@ -9,7 +9,7 @@ from mpissuer.booking import digest_of_object
 from mpserver.errors import StoreDamaged
 from mpserver.store.database import Connection
 
-KINDS = ("product", "key", "job")
+KINDS = ("product", "key", "job", "signer", "import")
 Decided = Set[tuple[str, bytes]]
 """Kind and digest of the entries of these kinds."""
 
@@ -27,11 +27,27 @@ def check_decisions(connection: Connection, decided: Decided) -> None:
     for product, verdict, one, other in connection.execute("SELECT product, verdict, one, other FROM mp_comparisons"):
         if not _holds(decided, "key", "mp-compare", product, verdict, one, other):
             raise StoreDamaged(f"the comparison of MP keys of product {product} is not the one in the ledger")
+    _check_imports(connection, decided)
     for name, product, quota, state in connection.execute("SELECT name, product, quota, state FROM jobs"):
         if not _holds(decided, "job", "draft", name, product, quota):
             raise StoreDamaged(f"job {name}: product or quota ({quota}) is not the one in the ledger")
         if state not in _find_states(decided, name):
             raise StoreDamaged(f"job {name} is {state}, which the ledger does not say")
+
+
+def _check_imports(connection: Connection, decided: Decided) -> None:
+    """Both ways: a signer that nobody trusted lets strangers in, and a list forgotten can be played again."""
+    left = {one for one in decided if one[0] in ("signer", "import")}
+    for thumbprint, point in connection.execute("SELECT thumbprint, point FROM import_signers"):
+        if not _holds(decided, "signer", "signer", thumbprint, point):
+            raise StoreDamaged(f"signer {thumbprint.hex()} of import lists is not trusted as the ledger says")
+        left.discard(("signer", digest_of_object("signer", thumbprint, point)))
+    for row in connection.execute("SELECT signer, sequence, digest, records FROM import_lists"):
+        if not _holds(decided, "import", "import", *row):
+            raise StoreDamaged(f"import list {row[1]} of signer {row[0].hex()} is not the one in the ledger")
+        left.discard(("import", digest_of_object("import", *row)))
+    if left:
+        raise StoreDamaged("a signer of import lists or a list that was taken stands in the ledger and has no row")
 
 
 def _find_states(decided: Decided, name: str) -> tuple[str, ...]:

@@ -81,6 +81,21 @@ CREATE TABLE attester_keys (
     added_at INTEGER NOT NULL
 );
 
+-- Keys whose import lists count (docs/wire.md 5.5), and every list that was taken: sequence numbers of a signer rise.
+CREATE TABLE import_signers (
+    thumbprint BLOB PRIMARY KEY CHECK (length(thumbprint) = 32),
+    point BLOB NOT NULL CHECK (length(point) = 65),
+    added_at INTEGER NOT NULL
+);
+CREATE TABLE import_lists (
+    signer BLOB NOT NULL REFERENCES import_signers (thumbprint),
+    sequence INTEGER NOT NULL CHECK (sequence > 0),
+    digest BLOB NOT NULL CHECK (length(digest) = 32),
+    records INTEGER NOT NULL CHECK (records > 0),
+    taken_at INTEGER NOT NULL,
+    PRIMARY KEY (signer, sequence)
+);
+
 -- Whether two boards of one product had one MP key, as `mpserver mp compare` found.
 CREATE TABLE mp_comparisons (
     id INTEGER PRIMARY KEY,
