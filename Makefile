@@ -1,6 +1,6 @@
 # Everything generated goes to out/ and .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test bench coverage fuzz floor demo qemu-image qemu-keys clean
+.PHONY: help setup lint test bench coverage fuzz floor demo qemu-image qemu-keys deb clean
 
 PYTHON := .venv/bin/python
 export PYTHONPYCACHEPREFIX := $(CURDIR)/out/pycache
@@ -41,6 +41,9 @@ qemu-image: setup  ## kernel and root for the QEMU bench, in the user's cache; 2
 
 qemu-keys: setup  ## the kernel-key sealer on a real kernel in QEMU, with reboots and power cuts
 	@scripts/qemu.sh tests/qemu/bench/test_kernel_key.py
+
+deb: setup  ## the Debian 13 packages in out/deb, installed, used, upgraded and purged in a Debian 13 of their own
+	@scripts/deb.sh all out/deb tests/deb/bench
 
 clean:  ## remove all that was generated
 	@rm -rf out .venv

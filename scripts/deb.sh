@@ -1,0 +1,22 @@
+#!/bin/sh
+# Builds the Debian 13 packages of the committed tree: scripts/deb.sh mpagent|all FOLDER [PYTEST ARGUMENT...]. `mpagent`
+# is the device's package alone, which fits every architecture. With more arguments pytest runs over tests of the
+# packages. Needs root or sudo, for the Debian 13 in the user's cache in which it builds.
+set -eu
+cd "$(dirname "$0")/.."
+. scripts/environment.sh
+
+wanted=${1:-}
+case $wanted in mpagent | all) ;; *) fail "name mpagent or all, then a folder" ;; esac
+folder=${2:?name the folder for the packages}
+shift 2
+
+mkdir -p out
+exec 9>out/setup.lock
+flock 9
+install_packages mmdebstrap debian-archive-keyring git iproute2 util-linux
+exec 9>&-
+
+.venv/bin/python -m tests.deb "$wanted" "$folder"
+[ $# -gt 0 ] || exit 0
+exec .venv/bin/python -m pytest --timeout 300 "$@"

@@ -1,0 +1,70 @@
+"""A layer over a tree of trees.py: where packages are built, and where they are installed."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from tests.deb.trees import as_root
+
+_ENTER: Final = """
+overlay="lowerdir=$1,upperdir=$2/upper,workdir=$2/work"
+mount -t overlay overlay -o "$overlay" "$2/root"
+mount -t proc proc "$2/root/proc"
+mount --rbind /sys "$2/root/sys"
+mount -t tmpfs tmpfs "$2/root/tmp"
+ip link set lo up
+root=$2/root
+shift 2
+exec chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 HOME=/nonexistent \
+    DEBIAN_FRONTEND=noninteractive "$@"
+"""
+"""Arguments: the tree below, the layer, the command. All mounts end with the namespace."""
+
+
+class Layer:
+    """What is written over a tree, in a folder of its own; commands come one after the other and find it again.
+
+    Each runs as root of the tree, in namespaces of its own: no network but loopback, no process of the machine.
+    """
+
+    def __init__(self, tree: Path, folder: Path) -> None:
+        self._tree, self._folder = tree, folder
+        for made in ("upper", "work", "root"):
+            (folder / made).mkdir(parents=True)
+        # The root of the tree takes the mode of this one.
+        self.path("/").chmod(0o755)
+
+    def path(self, inside: str) -> Path:
+        """Where a file that was written in the layer lies; to be written only while no command runs."""
+        return self._folder / "upper" / inside.lstrip("/")
+
+    def put(self, inside: str, *files: Path) -> None:
+        """Copies of files in a folder of the layer."""
+        folder = self.path(inside)
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            shutil.copy(file, folder)
+
+    def run(self, *command: str, status: int = 0) -> str:
+        """stdout and stderr together. Raises AssertionError when it does not end with this status."""
+        spaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--net", "--ipc", "--uts"]
+        enter = ["sh", "-ec", _ENTER, "enter", str(self._tree), str(self._folder)]
+        done = subprocess.run(
+            [*as_root(), *spaces, *enter, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        if done.returncode != status:
+            raise AssertionError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-6000:]}")
+        return done.stdout
+
+    def remove(self) -> None:
+        """All of it, which root wrote."""
+        subprocess.run([*as_root(), "rm", "-rf", str(self._folder)], check=True)
+
+    def shell(self, script: str, status: int = 0) -> str:
+        """`run` of a script."""
+        return self.run("sh", "-ec", script, status=status)
