@@ -20,7 +20,7 @@ from mpagent.hal.choose import (
     PcrChoice,
     TokenChoice,
 )
-from mpagent.image import Image, WantedSlot
+from mpagent.image import FinishChoice, Image, WantedSlot
 from mpagent.tomlfile import Check, Key, Table, list_of, octets, one_of, one_table, read_file, text, truth, whole
 from mpwire.limits import NAME_MAX_BYTES, SLOT_VALUE_MAX_BYTES, SLOTS_MAX
 from mpwire.messages.grant import DESTINATIONS, KINDS_MADE
@@ -108,6 +108,8 @@ _IMAGE: Final = {
     "pkcs11": Key(one_table),
     "card": Key(one_table),
     "pcrs": Key(one_table),
+    "phase": Key(one_of("sealed", "final")),
+    "finish": Key(one_table),
     "slot": Key(one_table, required=True),
     "credential": Key(one_table),
 }
@@ -140,6 +142,22 @@ _PCRS: Final = {
     "pcrs": Key(_rising, required=True),
     "approvals": Key(_path),
 }
+
+
+def _place(value: Any) -> str:
+    """A path as a text: the story of an enrollment, which never sees a disk, carries it."""
+    return str(_absolute(value))
+
+
+_FINISH: Final = {
+    "after": Key(one_of("reboot", "poweroff", "stay")),
+    "luks": Key(_place),
+    "luks_slot": Key(_NAME),
+    "old_key_slot": Key(_NAME),
+    "installer": Key(one_of("raw", "rauc", "swupdate")),
+    "target": Key(_place),
+    "state": Key(_place),
+}
 _SLOT: Final = {
     "name": Key(_NAME, required=True),
     "kind": Key(one_of(*KINDS_MADE), required=True),
@@ -156,6 +174,7 @@ def read_anchors(path: Path) -> tuple[Image, BoardChoice]:
     values = table.read(_IMAGE)
     own = {name: value for name, value in values.items() if _IMAGE[name].check is not one_table}
     image = Image(**own, slots=_read_slots(table))
+    image = image._replace(finish=_read_finish(table, image.slots))
     image = image._replace(credentials=read_allowed(table, {slot.name: slot.destination for slot in image.slots}))
     return image, _read_board(table, image)
 
@@ -171,6 +190,24 @@ def _read_board(table: Table, image: Image) -> BoardChoice:
     if "pcrs" in table.values:
         pcrs = {"approvals": APPROVALS, **table.table("pcrs").read(_PCRS)}
         choice = choice._replace(pcrs=PcrChoice(**pcrs, realm=image.realm, product=image.product))
+    return choice
+
+
+def _read_finish(table: Table, slots: tuple[WantedSlot, ...]) -> FinishChoice | None:
+    """None: this image stays as it is. A part that needs another is refused without it."""
+    if "finish" not in table.values:
+        return None
+    own = table.table("finish")
+    choice = FinishChoice(**own.read(_FINISH))
+    for name, other in (("luks", "luks_slot"), ("luks_slot", "luks"), ("old_key_slot", "luks"), ("luks", "state"),
+                        ("installer", "target"), ("target", "installer")):  # fmt: skip
+        if getattr(choice, name) is not None and getattr(choice, other) is None:
+            raise own.wrong(name, f"{name} needs the key {other!r} beside it")
+    if choice.installer == "raw" and choice.state is None:
+        raise own.wrong("installer", "installer \"raw\" needs the key 'state' beside it")
+    for name in ("luks_slot", "old_key_slot"):
+        if getattr(choice, name) not in {None, *(one.name for one in slots)}:
+            raise own.wrong(name, f"{name} names a slot that this image does not ask for")
     return choice
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Final, NoReturn
 
-from mpagent.commands import completion, credentials, doctor, enroll, evidence, face, inspect, secret, status
+from mpagent.commands import completion, credentials, doctor, enroll, evidence, face, finish, inspect, secret, status
 from mpagent.version import VERSION
 from mpwire.errors import MpError
 
@@ -21,6 +21,7 @@ COMMANDS: Final[dict[str, ModuleType]] = {
     "doctor": doctor,
     "secret": secret,
     "credentials": credentials,
+    "finish": finish,
     "evidence": evidence,
     "inspect": inspect,
     "completion": completion,

@@ -15,6 +15,7 @@ from mpagent.closed import signs_with_pinned_key
 from mpagent.errors import NotClosed, Refused, RefusedForNow
 from mpagent.hal.ports import Board, LifeCycle, SocFacts
 from mpagent.image import Image
+from mpagent.keptgrant import reopen
 from mpagent.proof import write_hello, write_proof
 from mpagent.record import Record, Stage
 from mpagent.slots import VaultSlot
@@ -108,7 +109,7 @@ def keep(record: Record, heard: bytes | None, tools: Tools) -> Record:
     slots = [_fill(slot, tools) for slot in accepted.contents.slots]  # 4.11
     generation = tools.vault.write(pending.ueid, slots, above=record.generation)
     sealed = tools.vault.read(pending.ueid, generation)
-    receipt = _write_receipt(accepted, sealed, proof_of_closed, tools)  # 4.12
+    receipt = _write_receipt("sealed", accepted, sealed, proof_of_closed, tools)  # 4.12
     return record._replace(
         stage=Stage.KEPT,
         outbox=receipt,
@@ -118,6 +119,7 @@ def keep(record: Record, heard: bytes | None, tools: Tools) -> Record:
         epoch=accepted.trust.epoch,
         trust_updates=keep_update(record, tools.image, accepted.update),
         time_floor=max(record.time_floor, accepted.grant.issued_at),
+        grant=None if accepted.contents.manifest is None else raw,  # 4.13
     )
 
 
@@ -126,9 +128,40 @@ def close(record: Record, heard: bytes | None, tools: Tools) -> Record:
     assert record.ueid is not None and record.outbox is not None  # greet and keep made them
     raw = _hear(heard)
     _, time = accept_closed(raw, record.ueid, record.outbox, make_trust(record, tools.image))
-    floor = max(record.time_floor, time)
-    return record._replace(stage=Stage.DONE, outbox=None, hello=None, challenge=None, proof=None,
-                   closed=raw, time_floor=floor)  # fmt: skip
+    done = record._replace(stage=Stage.DONE, outbox=None, closed=raw, time_floor=max(record.time_floor, time))
+    return done if record.grant is not None else _forget_exchange(done)
+
+
+def show(record: Record, heard: bytes | None, tools: Tools) -> Record:
+    """7.1 to 7.4. The production image runs: unseal every slot, and say so under the same Grant."""
+    assert record.ueid is not None  # a record that is done names its chip
+    accepted = reopen(record, tools.image, tools.board.keyring)
+    assert accepted is not None  # is_over looked
+    tools.progress("showing that the production image has every secret")
+    sealed = tools.vault.read(record.ueid, record.generation)
+    proof_of_closed = prove_closed(tools.board, tools.image, tools.random)
+    receipt = _write_receipt("final", accepted, sealed, proof_of_closed, tools)
+    return record._replace(stage=Stage.SHOWN, outbox=receipt)
+
+
+def end(record: Record, heard: bytes | None, tools: Tools) -> Record:
+    """7.8. The final receipt stands in the ledger as well: no image is to come, so the Grant can go."""
+    assert record.ueid is not None and record.outbox is not None  # show made it
+    raw = _hear(heard)
+    _, time = accept_closed(raw, record.ueid, record.outbox, make_trust(record, tools.image))
+    ended = record._replace(stage=Stage.FINAL, outbox=None, closed=raw, time_floor=max(record.time_floor, time))
+    return _forget_exchange(ended)
+
+
+def is_over(record: Record, image: Image) -> bool:
+    """Whether there is nothing left to say: a final receipt is for a production image, after a Grant that named one."""
+    if record.stage is Stage.DONE:
+        return image.phase != "final" or record.grant is None
+    return record.stage is Stage.FINAL
+
+
+def _forget_exchange(record: Record) -> Record:
+    return record._replace(hello=None, challenge=None, proof=None, grant=None)
 
 
 STORY: Mapping[Stage, Step] = {
@@ -136,8 +169,10 @@ STORY: Mapping[Stage, Step] = {
     Stage.GREETED: prove,
     Stage.PROVEN: keep,
     Stage.KEPT: close,
+    Stage.DONE: show,
+    Stage.SHOWN: end,
 }
-"""What comes next, by what is known. Stage.DONE has no next."""
+"""What comes next, by what is known, until `is_over`."""
 
 
 def adopt(record: Record, raw: bytes, tools: Tools) -> Record:
@@ -228,12 +263,14 @@ def _fill(slot: SlotGrant, tools: Tools) -> VaultSlot:
     return VaultSlot(slot.name, slot.kind, slot.destination, slot.version, value)
 
 
-def _write_receipt(accepted: Accepted, sealed: Sequence[VaultSlot], closed_proof: str, tools: Tools) -> bytes:
+def _write_receipt(
+    phase: str, accepted: Accepted, sealed: Sequence[VaultSlot], closed_proof: str, tools: Tools
+) -> bytes:
     """5. What was read back and unsealed just now, under the device key."""
     contents, facts = accepted.contents, tools.board.soc.read_facts()
     backend = tools.board.sealer.name
     receipt = Receipt(
-        phase="sealed",
+        phase=phase,
         grant_digest=accepted.digest,
         ueid=accepted.grant.ueid,
         slots=tuple(

@@ -114,6 +114,36 @@ class HardwareAbsent(HardwareGone):
     """This board has no such part, so the next one the image names is tried. Never said of a part that is broken."""
 
 
+class Unordered(MpError):
+    """The finisher has no order of this boot: enrollment has not passed yet."""
+
+    exit_code, retry = 75, Retry.LATER
+
+
+class TargetRefused(MpError):
+    """A device that the finisher must not write to, or cannot. Nothing was written."""
+
+    exit_code, retry = 77, Retry.OPERATOR
+
+
+class ProgramMissing(MpError):
+    """A program of the image that the finisher needs is not there, or does not start."""
+
+    exit_code, retry = 78, Retry.OPERATOR
+
+
+class InstallFailed(MpError):
+    """The image's installer took the verified image and ended with a failure. The running system is as it was."""
+
+    exit_code, retry = 74, Retry.OPERATOR
+
+
+class ImageWrong(MpError):
+    """What came is not the image that the Grant names. It does not boot: its first bytes were never written."""
+
+    exit_code, retry = 76, Retry.LATER
+
+
 class NotMine(MpError):
     """A blob that this chip did not seal, or sealed in another life-cycle state."""
 

@@ -15,6 +15,25 @@ class WantedSlot(NamedTuple):
     """Bytes of a local value the device makes."""
 
 
+class FinishChoice(NamedTuple):
+    """What the finisher does after enrollment, and where. Paths are from the root on."""
+
+    after: str = "stay"
+    """reboot, poweroff or stay."""
+    luks: str | None = None
+    """The partition to encrypt."""
+    luks_slot: str | None = None
+    """The slot that holds its key."""
+    old_key_slot: str | None = None
+    """The slot that holds the key it was flashed with."""
+    installer: str | None = None
+    """raw, rauc or swupdate."""
+    target: str | None = None
+    """raw: the block device. Otherwise: the file that the installer is given."""
+    state: str | None = None
+    """The state partition, which nothing may touch."""
+
+
 class Image(NamedTuple):
     """Trust and choice of one provisioning image."""
 
@@ -35,5 +54,8 @@ class Image(NamedTuple):
     swname: str | None = None
     swversion: str | None = None
     oemid: bytes | None = None
+    phase: str = "sealed"
+    """The last receipt this image sends: "sealed" by a provisioning image, "final" by a production image."""
+    finish: FinishChoice | None = None
     credentials: AllowList = AllowList()
     """Who may have which slot in the running system."""

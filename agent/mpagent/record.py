@@ -10,7 +10,7 @@ from mpwire.shape import Converted, Field, Integer, ListOf, MapOf, Octets, OneOf
 
 RECORD_VERSION = 1
 RECORD_MAX_BYTES = 524_288
-"""Hello, Challenge, Proof, Receipt and Closed at their largest, with room. Source: mpwire.limits."""
+"""Hello, Challenge, Proof, Grant, Receipt and Closed at their largest, with room. Source: mpwire.limits."""
 
 
 class Stage(StrEnum):
@@ -26,6 +26,16 @@ class Stage(StrEnum):
     """The vault holds every slot and was unsealed: the outbox is the Receipt."""
     DONE = "done"
     """The issuer closed the enrollment; its inclusion proof is here."""
+    SHOWN = "shown"
+    """The production image unsealed every slot: the outbox is the final Receipt."""
+    FINAL = "final"
+    """The issuer closed that as well."""
+
+
+HOLDS_SECRETS = frozenset((Stage.KEPT, Stage.DONE, Stage.SHOWN, Stage.FINAL))
+"""The vault is whole and was unsealed once."""
+FINISHED = frozenset((Stage.DONE, Stage.SHOWN, Stage.FINAL))
+"""The issuer closed the enrollment."""
 
 
 class Record(NamedTuple):
@@ -52,6 +62,8 @@ class Record(NamedTuple):
     closed: bytes | None = None
     chosen: Mapping[str, str] = MappingProxyType({})
     """The backends this enrollment began with, by "attest", "seal", "keys" and "counter": it ends with them."""
+    grant: bytes | None = None
+    """The Grant as heard, where it names a next image: kept with the messages it answers until none is to come."""
 
 
 RECORD = MapOf(
@@ -71,5 +83,6 @@ RECORD = MapOf(
     Field(12, "trust_updates", ListOf(Octets(1, 2_048), 8), "trust updates believed"),
     Field(13, "closed", Octets(1, 16_384), "Closed as heard", required=False),
     Field(14, "chosen", TableOf(Text(8), Text(32), 4), "backends in use"),
+    Field(15, "grant", Octets(1, 131_072), "Grant as heard, while an image is to come", required=False),
     constants={0: RECORD_VERSION},
 )

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from mpagent.belonging import check_chip
-from mpagent.enrollment import STORY, Tools
+from mpagent.enrollment import STORY, Tools, is_over
 from mpagent.errors import Pending, RefusedForNow, Tampered
 from mpagent.ports import Journal, Latch, Link
-from mpagent.record import Record, Stage
+from mpagent.record import HOLDS_SECRETS, Record, Stage
 from mpwire.errors import MpError, Retry
 
 BACKOFF_FIRST_S: Final = 1.0
@@ -29,7 +29,7 @@ class Parts(NamedTuple):
 
 
 def run(parts: Parts) -> Record:
-    """From wherever the record stands to DONE. Whatever it raises, calling it again goes on from the record.
+    """From wherever the record stands to the end of its story. Whatever it raises, the next call goes on from there.
 
     Tampered is latched on disk before it leaves here; every later run raises it again.
     """
@@ -45,8 +45,8 @@ def _run(parts: Parts) -> Record:
     record, tools = parts.journal.load(), parts.tools
     check_chip(record, tools.board)
     _discard(parts, record)  # a cut may have come between the record and this
-    unsealed_now, asked_anew = record.stage not in (Stage.KEPT, Stage.DONE), 0
-    while record.stage is not Stage.DONE:
+    unsealed_now, asked_anew = record.stage not in HOLDS_SECRETS, 0
+    while not is_over(record, tools.image):
         heard = parts.link.ask(record.outbox) if record.outbox is not None else None
         before, record = record.stage, STORY[record.stage](record, heard, tools)
         parts.journal.save(record)  # durable before anyone can hear it

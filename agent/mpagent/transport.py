@@ -148,7 +148,7 @@ class Transport:
     def post(self, path: str, body: bytes) -> requests.Response:
         """The answer with its headers read and its body still on the line."""
         route = self.route
-        self._context.deadline = self._context.clock() + route.answer_s
+        self.renew()
         return self._session.post(
             route.server + path,
             data=body,
@@ -157,6 +157,23 @@ class Transport:
             stream=True,
             proxies=self._proxies,
         )
+
+    def get_range(self, path: str, start: int, end: int) -> requests.Response:
+        """Bytes `start` to `end` of a file below the server's address, the end not included; the body on the line."""
+        route = self.route
+        self.renew()
+        return self._session.get(
+            route.server + path,
+            headers={"Accept": "*/*", "Content-Type": None, "Range": f"bytes={start}-{end - 1}"},
+            timeout=(route.connect_s, route.read_s),
+            allow_redirects=False,
+            stream=True,
+            proxies=self._proxies,
+        )
+
+    def renew(self) -> None:
+        """The deadline of an answer begins now: for one that has shown that it goes on."""
+        self._context.deadline = self._context.clock() + self.route.answer_s
 
     def close(self) -> None:
         """Close the connection, too, when an answer stands half-read on it."""

@@ -36,6 +36,11 @@ NONCE_MAC: Final = b"mpagent/1/nonce"
 CLOSED_PROOF: Final = b"mpagent/1/closed-proof"
 """First bytes of what the class key signs for the device itself. A Sig_structure begins with 0x84, never so."""
 
+FINISH_ORDER: Final = b"mpagent/1/finish"
+"""Key of the finisher's orders, out of a vault generation's own key. It never leaves the board."""
+FINISH_VOLUME: Final = "mpagent/1/finish-volume"
+"""The UUID of a disk that a board encrypts for itself."""
+
 DEVICE_SIGN: Final = "sign"
 """Keyring label of the key whose public half is the cnf claim."""
 DEVICE_KEM: Final = "kem"

@@ -73,3 +73,5 @@ INTUSE_PROVISIONING: Final = 3
 CONTENT_TYPE: Final = "application/cbor"
 PATH: Final = "/mpagent/1"
 """One path for every message: a body says itself what it is."""
+IMAGE_PATH: Final = "/mpagent/1/image/"
+"""Before the hexadecimal SHA-256 of a production image (docs/wire.md 4.9)."""

@@ -64,7 +64,8 @@ def write_grant(
 ) -> GrantRow:
     """3.48. The Grant over an allocation; `check_key` is fresh, 32 bytes, for this Grant alone."""
     slots = tuple([_grant_slot(slot, values, check_key) for slot in order.product.slots])
-    contents = Contents(slots=slots, check_key=check_key, policy_digest=order.product.digest)
+    product = order.product
+    contents = Contents(slots=slots, check_key=check_key, policy_digest=product.digest, manifest=product.image)
     answer = _seal(order, job, Secret(CONTENTS.encode(contents)), authority, now)
     return GrantRow(
         digest=hashlib.sha256(answer).digest(),

@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from mpissuer.endorsement import read_certificate
 from mpissuer.errors import ProductWrong
-from mpwire import mp, p256
+from mpwire import mp, p256, registry
 from mpwire.errors import Malformed
 from mpwire.limits import NAME_MAX_BYTES, SLOT_VALUE_MAX_BYTES, SLOTS_MAX
-from mpwire.messages.grant import DESTINATIONS, KINDS_MADE
+from mpwire.messages.grant import DESTINATIONS, KINDS_MADE, Manifest
 from mpwire.secret import Secret
 from mpwire.ueid import TPM_NAME_BYTES
 
@@ -35,6 +35,8 @@ VALUES_MAX_BYTES: Final = 3 * SLOT_VALUE_MAX_BYTES
 """Inline values of one Grant; the other 32 KiB are framing. Source: mpwire.limits."""
 CHAIN_BYTES: Final = 2_048
 """A device certificate and its authority's, at their largest."""
+IMAGE_MAX_BYTES: Final = 2**40
+"""A TiB: more is a mistake in the file."""
 ESCROW_MAX_BYTES: Final = 4_096
 """Escrowed values of one Receipt, beside 64 slots in 16 KiB. Source: wire.md 4.5."""
 MPMR_NAMES: Final = {"zero": mp.MPMR_ZERO, "optee": mp.MPMR_OPTEE, "optee-fixed": mp.MPMR_OPTEE_FIXED}
@@ -91,6 +93,8 @@ class Product:
     slots: tuple[SlotPolicy, ...]
     digest: bytes
     """SHA-256 of the file as approved."""
+    image: Manifest | None = None
+    """The production image that its boards install next."""
 
 
 _KEYS: Final[Mapping[str, type]] = {
@@ -113,7 +117,9 @@ _KEYS: Final[Mapping[str, type]] = {
     "keyrings": list,
     "minimum_software": str,
     "slot": list,
+    "image": dict,
 }
+_IMAGE_KEYS: Final[Mapping[str, type]] = {"version": str, "digest": str, "size": int}
 _SLOT_KEYS: Final[Mapping[str, type]] = {
     "name": str,
     "kind": str,
@@ -125,7 +131,12 @@ _SLOT_KEYS: Final[Mapping[str, type]] = {
 }
 
 
-_TYPES: Final[Mapping[type, str]] = {str: "a text in quotes", list: "a list in [ ]", int: "a whole number"}
+_TYPES: Final[Mapping[type, str]] = {
+    str: "a text in quotes",
+    list: "a list in [ ]",
+    int: "a whole number",
+    dict: "a table [ ]",
+}
 
 
 def read_product(text: str) -> Product:
@@ -159,6 +170,7 @@ def read_product(text: str) -> Product:
         minimum_software=read_version(tree.get("minimum_software", "0")),
         slots=_read_slots(tree.get("slot", [])),
         digest=hashlib.sha256(text.encode()).digest(),
+        image=_read_image(tree["image"]) if "image" in tree else None,
     )
 
 
@@ -257,6 +269,16 @@ def _point(text: object, key: str) -> bytes:
     except Malformed:
         raise ProductWrong(f"{key}: not an uncompressed point of P-256", key=key) from None
     return point
+
+
+def _read_image(tree: Mapping[str, Any]) -> Manifest:
+    """As `mpserver product image` prints it; the path is made of the digest."""
+    _check_keys(tree, _IMAGE_KEYS)
+    digest = _hex(tree.get("digest"), "digest", 32)
+    size = tree.get("size", 0)
+    if not 1 <= size <= IMAGE_MAX_BYTES:
+        raise ProductWrong(f"image: size must be 1 to {IMAGE_MAX_BYTES} bytes", key="size")
+    return Manifest(digest, size, _text(tree, "version"), registry.IMAGE_PATH + digest.hex())
 
 
 def _read_slots(rows: list[Any]) -> tuple[SlotPolicy, ...]:

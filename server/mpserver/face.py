@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, Final, Protocol
 
+from mpserver.images import Piece, find_piece
 from mpserver.service import Reply
 from mpwire import limits, registry
 
@@ -25,6 +27,7 @@ _START_OF_MESSAGE: Final = {
 Handle = Callable[[bytes], Awaitable[Reply]]
 _CLOSE: Final = ("connection", "close")
 _CBOR: Final = ("content-type", registry.CONTENT_TYPE)
+_IMAGE: Final = ("content-type", "application/octet-stream")
 _TEXT: Final = ("content-type", "text/plain; charset=utf-8")
 
 
@@ -40,6 +43,12 @@ class Protocol1(Protocol):
     def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         """The whole answer."""
 
+    def response_empty(self, status: int, headers: list[tuple[str, str]]) -> None:
+        """An answer without a body."""
+
+    def response_file_range(self, status: int, headers: list[tuple[str, str]], file: str, start: int, end: int) -> None:
+        """Part of a file, read as the line takes it; the end is not included."""
+
 
 class TooLarge(Exception):
     """Ends reading a body; never leaves this module."""
@@ -52,8 +61,8 @@ class TooBusy(Exception):
 class Face:
     """The RSGI application."""
 
-    def __init__(self, handle: Handle) -> None:
-        self._handle = handle
+    def __init__(self, handle: Handle, images: Path) -> None:
+        self._handle, self._images = handle, images
         self._held_bytes = 0
         self.at_work = 0
 
@@ -67,12 +76,27 @@ class Face:
             proto.response_bytes(status, [_TEXT, _CLOSE], b"")
         elif scope.path == HEALTH:
             proto.response_bytes(200, [_TEXT], b"ok\n")
+        elif scope.path != registry.PATH:
+            self._give_image(proto, scope)
         else:
             self.at_work += 1
             try:
                 await self._speak(proto, _is_small(scope))
             finally:
                 self.at_work -= 1
+
+    def _give_image(self, proto: Protocol1, scope: Any) -> None:
+        """Anybody who reaches the port may have it: an image holds no secret of a board."""
+        piece = find_piece(self._images, scope.path, scope.headers.get("range"))
+        if not isinstance(piece, Piece):
+            return proto.response_bytes(piece, [_TEXT, _CLOSE], b"")
+        headers = [_IMAGE, ("accept-ranges", "bytes"), ("content-length", str(piece.end - piece.start))]
+        if piece.is_range:
+            headers.append(("content-range", f"bytes {piece.start}-{piece.end - 1}/{piece.size}"))
+        status = 206 if piece.is_range else 200
+        if scope.method == "HEAD":
+            return proto.response_empty(status, headers)
+        proto.response_file_range(status, headers, str(piece.file), piece.start, piece.end)
 
     async def _speak(self, proto: Protocol1, is_small: bool) -> None:
         taken: list[bytes] = []
@@ -112,7 +136,7 @@ class Face:
 
 def _refuse_early(scope: Any) -> int:
     """The status that ends a request before its body is read, or 0."""
-    if scope.path == HEALTH:
+    if scope.path == HEALTH or scope.path.startswith(registry.IMAGE_PATH):
         return 0 if scope.method in ("GET", "HEAD") else 405
     if scope.path != registry.PATH:
         return 404

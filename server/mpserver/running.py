@@ -21,6 +21,7 @@ from mpissuer.enrollment import write_refusal
 from mpserver.answering import make_answer, make_issuer
 from mpserver.errors import AddressTaken, StateBroke
 from mpserver.face import Face
+from mpserver.images import FOLDER as IMAGES
 from mpserver.keystore import TLS
 from mpserver.log import Log
 from mpserver.service import Service, deliver
@@ -59,7 +60,8 @@ def run(state: State, address: Address, ready_file: Path | None) -> None:
     settle_memory()
     writer.start()
     try:
-        asyncio.run(_serve(Face(service.handle), state, Address(address.host, port), ready_file, log))
+        face = Face(service.handle, state.places.directory / IMAGES)
+        asyncio.run(_serve(face, state, Address(address.host, port), ready_file, log))
     finally:
         writer.stop()
         writing.close()

@@ -16,7 +16,7 @@ from tests.vectors import exchange, world
 
 LEAST = 'name = "p"\nattesters = ["mp"]\ngrades = ["S"]\n'
 SLOT = '\n[[slot]]\nname = "a"\nkind = "random"\n'
-WRONG_OF_TYPE = {str: "7", list: '"x"', int: '"7"'}
+WRONG_OF_TYPE = {str: "7", list: '"x"', int: '"7"', dict: "7"}
 POINT = world.ESCROW.public_key().hex()
 
 CLAIMED: Claims = CLAIMS.decode(take_payload(MP.inner), 3_584)

@@ -11,7 +11,7 @@ from mpagent.checkup.finding import Finding, State
 from mpagent.checkup.question import Question
 from mpagent.compose import Device
 from mpagent.errors import StorageBroke, StorageFull
-from mpagent.record import Record, Stage
+from mpagent.record import FINISHED, Record
 from mpwire.guard import Guarded
 
 FREE_MIN_BYTES: Final = 8_388_608
@@ -57,7 +57,7 @@ def _look_at_state(device: Device) -> str:
     free = space.f_bavail * space.f_frsize
     if not there.is_dir():
         raise StorageBroke(f"{there} is not a folder")
-    if space.f_flag & os.ST_RDONLY and _read_record(device).stage is Stage.DONE:
+    if space.f_flag & os.ST_RDONLY and _read_record(device).stage in FINISHED:
         return "read-only, which is enough for a finished board"
     if space.f_flag & os.ST_RDONLY or not os.access(there, os.W_OK):
         raise StorageFull(f"{there} cannot be written")

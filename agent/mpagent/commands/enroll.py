@@ -117,6 +117,20 @@ def _attempt(device: "Device", board: "Board", herald: "Herald", once: bool) -> 
             run_patiently(lambda: herald.attempt(lambda: run(parts)), patience)
     finally:
         link.close()
+    _order(device, board)
+
+
+def _order(device: "Device", board: "Board") -> None:
+    """Every secret was unsealed just now: where the image asks for more, the finisher may act in this boot."""
+    choice = device.image.finish
+    if choice is None:
+        return
+    from mpagent.finish.order import write_order
+
+    record = device.journal(lambda _text: None).peek()[0]
+    assert record.ueid is not None  # a run that passed names its chip
+    keys = device.vault(board).unlock(record.ueid, record.generation)
+    write_order(device.disk, record, choice, keys, device.places.root)
 
 
 def _describe(device: "Device", board: "Board", record: "Record") -> dict[str, Any]:

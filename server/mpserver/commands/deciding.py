@@ -7,6 +7,7 @@ from typing import Any
 from mpissuer.errors import ProductWrong
 from mpissuer.policy import read_product
 from mpserver.anchors import BoardLists, write_anchors
+from mpserver.commands.images import add_image
 from mpserver.errors import NeedsPerson, Usage
 from mpserver.lines import find_line
 from mpserver.office import QUOTA_MAX, JobPlan, Office
@@ -24,6 +25,7 @@ def add_product(parser: argparse.ArgumentParser) -> None:
     show = verbs.add_parser("show", help="all products, or one product's file")
     show.add_argument("name", nargs="?")
     show.set_defaults(run=product_show)
+    add_image(verbs)
     anchors = verbs.add_parser("anchors", help="print anchors.toml for this product's provisioning image")
     anchors.add_argument("name")
     for option, default in (("attest", "sim"), ("seal", "sim"), ("keys", "sealed"), ("soc", "sim")):
