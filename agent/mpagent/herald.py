@@ -171,9 +171,12 @@ class Watched:
 
 def open_herald(folder: Path) -> Herald:
     """For this process; `folder` is where the standing lies (compose.Places.run)."""
-    journal = None if sys.stderr is None else SystemdJournal.behind(sys.stderr.fileno(), os.environ)
+    stream = os.environ.get("JOURNAL_STREAM")
     watchers = Watchers(
-        Progress(sys.stderr, time.monotonic), ServiceManager.of(os.environ), journal, StandingFile(folder)
+        Progress(sys.stderr, time.monotonic),
+        ServiceManager(os.environ.get("NOTIFY_SOCKET")),
+        None if sys.stderr is None else SystemdJournal.behind(sys.stderr.fileno(), stream),
+        StandingFile(folder),
     )
     return Herald(watchers, time.monotonic, time.sleep)
 

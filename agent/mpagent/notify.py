@@ -25,13 +25,8 @@ class ServiceManager:
     without READY=1 it holds the unit for failed, however we end."""
 
     def __init__(self, address: str | None) -> None:
-        """`address` is a path, or "@name" of an abstract socket; None where nobody asked."""
-        self._address = address
-
-    @classmethod
-    def of(cls, environment: Mapping[str, str]) -> "ServiceManager":
-        """Who is named there."""
-        return cls(environment.get("NOTIFY_SOCKET") or None)
+        """`address`: NOTIFY_SOCKET, a path or "@name" of an abstract socket; None or empty where nobody asked."""
+        self._address = address or None
 
     def say(self, text: str) -> None:
         """A word for `systemctl status`, and a sign of life: the next one has to come within STEP_LIMIT_S."""
@@ -57,14 +52,14 @@ class SystemdJournal:
         self._path = path
 
     @classmethod
-    def behind(cls, descriptor: int, environment: Mapping[str, str]) -> "SystemdJournal | None":
-        """The journal, where this descriptor leads to it: device and inode are the ones systemd named."""
+    def behind(cls, descriptor: int, stream: str | None) -> "SystemdJournal | None":
+        """The journal, where this descriptor leads to it: device and inode are the ones `stream`, JOURNAL_STREAM,
+        names. That it is set says too little: whoever started us may have led our output elsewhere."""
         try:
             found = os.fstat(descriptor)
         except OSError:
             return None
-        named = environment.get("JOURNAL_STREAM", "")
-        return cls(_JOURNAL) if named == f"{found.st_dev}:{found.st_ino}" else None
+        return cls(_JOURNAL) if stream == f"{found.st_dev}:{found.st_ino}" else None
 
     def write(self, text: str, priority: int, fields: Mapping[str, str]) -> bool:
         """One entry; whether the journal took it. `priority` is that of syslog(3): 6 informs, 3 is an error."""

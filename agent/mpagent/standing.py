@@ -11,8 +11,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-STANDING_MAX_BYTES: Final = 16_384
-"""Two texts of 4 KiB with every character escaped, and room."""
+STANDING_MAX_BYTES: Final = 65_536
+"""Eight texts at their longest, every character of them escaped to six bytes, and room."""
 TEXT_MAX: Final = 1_024
 """Characters of one text; a screen shows a quarter of that."""
 _FILE: Final = "standing"
@@ -79,13 +79,11 @@ class StandingFile:
     def read(self) -> Standing | None:
         """The standing of this boot, None where no run told of itself. A run that is gone reads as stopped."""
         try:
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            raw = _read(self._path)
         except OSError:
             return None
-        with open(descriptor, "rb") as file:
-            raw = file.read(STANDING_MAX_BYTES + 1)
-        standing = _parse(raw)
-        if standing is None or standing.boot != read_boot():
+        standing, boot = _parse(raw), read_boot()
+        if standing is None or not boot or standing.boot != boot:
             return None
         if standing.state in (State.WORKING, State.WAITING) and not _lives(standing.process):
             return standing._replace(
@@ -94,8 +92,17 @@ class StandingFile:
         return standing
 
 
+def _read(path: Path) -> bytes:
+    """What is no regular file gives nothing, or raises OSError; it is never waited for."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        return os.read(descriptor, STANDING_MAX_BYTES + 1)
+    finally:
+        os.close(descriptor)
+
+
 def read_boot() -> str:
-    """The kernel's name of this boot; a standing that was kept over a boot must not pass for one of now (P12)."""
+    """The kernel's name of this boot, empty where it is not told; a standing that was kept over a boot must not pass for one of now (P12)."""
     try:
         return _BOOT.read_text(encoding="ascii").strip()
     except OSError:
@@ -109,7 +116,7 @@ def _shorten(standing: Standing) -> dict[str, Any]:
 def _parse(raw: bytes) -> Standing | None:
     """None for anything but what `write` writes."""
     try:
-        found = json.loads(raw[: STANDING_MAX_BYTES + 1])
+        found = json.loads(raw)
     except (ValueError, RecursionError):
         return None
     if not isinstance(found, Mapping) or set(found) != set(Standing._fields) or len(raw) > STANDING_MAX_BYTES:

@@ -90,7 +90,7 @@ def test_systemd_starts_again_after_the_exit_codes_that_may_heal(name: str) -> N
 
 
 def test_the_target_is_reached_by_ready_alone() -> None:
-    """P12: no file decides, for a copied disk has it too; and every start of the service tries again."""
+    """T-501 Cloned disk, P12: no file decides, for a copied disk has it too; each start of the service tries again."""
     target, service = Unit("mpagent-provisioned.target"), Unit("mpagent.service")
     assert target.words("Unit", "Requires") == target.words("Unit", "After") == ["mpagent.service"]
     assert service.words("Unit", "Wants") == service.words("Unit", "Before") == ["mpagent-provisioned.target"]

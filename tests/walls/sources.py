@@ -9,7 +9,7 @@ BODY_MAX_LINES: Final = 45
 """Code lines of a function: neither blank, comment nor docstring. The 99th percentile of code we like to read."""
 
 SYSTEM_VARIABLES: Final = frozenset(
-    {"NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "LISTEN_FDS", "LISTEN_PID", "WATCHDOG_USEC"}
+    {"NOTIFY_SOCKET", "JOURNAL_STREAM", "CREDENTIALS_DIRECTORY", "LISTEN_FDS", "LISTEN_PID", "WATCHDOG_USEC"}
 )
 """What systemd tells a service through its environment; nothing else there may steer us."""
 
