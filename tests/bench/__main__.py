@@ -9,13 +9,20 @@ import sys
 import time
 from pathlib import Path
 
+import credential
 import enrolling
 import probing
 import sealing
 import serving
 from figures import describe_machine, summary
 
-PARTS = {"server": serving.measure, "device": enrolling.measure, "sealing": sealing.measure, "probe": probing.measure}
+PARTS = {
+    "server": serving.measure,
+    "device": enrolling.measure,
+    "sealing": sealing.measure,
+    "probe": probing.measure,
+    "credential": credential.measure,
+}
 
 
 def main() -> int:

@@ -26,11 +26,28 @@ def configure(parser: ArgumentParser) -> None:
     serve.add_argument(
         "--idle", type=_seconds, default=IDLE_S, metavar="SECONDS", help=f"end when nobody asks so long ({IDLE_S:.0f})"
     )
+    verbs.add_parser("keyring", help="put the image's kernel keys into this user's keyring")
 
 
 def run(arguments: Namespace) -> int:
-    """Refusals are answers, not failures: 0 unless the service itself cannot run."""
-    return _serve(arguments)
+    """Of `serve` refusals are answers, not failures: 0 unless the service itself cannot run."""
+    return _serve(arguments) if arguments.verb == "serve" else _hand_over(arguments)
+
+
+def _hand_over(arguments: Namespace) -> int:
+    from mpagent.compose import read_device
+    from mpagent.credentials.kernel import hand_over
+    from mpagent.credentials.source import SlotSource
+    from mpagent.hal.caam.keyctl import KernelKeys
+    from mpagent.output import put_line
+    from mpwire.guard import guard
+
+    guard()
+    device = read_device(arguments.root)
+    keys = device.image.credentials.keys
+    hand_over(keys, SlotSource(device).read, KernelKeys())
+    put_line(f"{len(keys)} keys are in the user keyring")
+    return 0
 
 
 def _serve(arguments: Namespace) -> int:

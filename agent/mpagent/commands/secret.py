@@ -2,6 +2,7 @@
 
 import sys
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ def configure(parser: ArgumentParser) -> None:
     get = verbs.add_parser("get", help="write one secret to standard output, byte for byte")
     get.add_argument("name", metavar="NAME")
     get.add_argument("--hex", action="store_true", help="hexadecimal digits and a line end; allowed on a terminal")
+    get.add_argument("--output", type=Path, metavar="FILE", help="to a file of mode 0600, on tmpfs or ramfs alone")
 
 
 def run(arguments: Namespace) -> int:
@@ -48,14 +50,19 @@ def _list(device: "Device", as_json: bool) -> None:
 
 def _get(device: "Device", arguments: Namespace) -> None:
     from mpagent.credentials.source import unlock
+    from mpagent.memoryfile import write_secret
     from mpagent.output import put_bytes
     from mpwire.guard import guard
 
-    if not arguments.hex and sys.stdout is not None and sys.stdout.isatty():
+    if arguments.output is None and not arguments.hex and sys.stdout is not None and sys.stdout.isatty():
         arguments.parser.error("standard output is a terminal: a secret is not shown there; use --hex, or a pipe")
     guard()
     unlocked, _ = unlock(device)
     if arguments.name not in unlocked.names:
         arguments.parser.error(f"no secret {arguments.name!r} here; there are: {', '.join(sorted(unlocked.names))}")
     value = unlocked.read(arguments.name).value
-    put_bytes(value.reveal().hex().encode() + b"\n" if arguments.hex else value.reveal())
+    content = value.reveal().hex().encode() + b"\n" if arguments.hex else value.reveal()
+    if arguments.output is None:
+        put_bytes(content)
+    else:
+        write_secret(arguments.output, content)

@@ -1,5 +1,7 @@
 """Slots for readers that do not hold the state folder, so that an enrollment is never kept waiting by them."""
 
+from typing import Final
+
 from mpagent.belonging import check_chip
 from mpagent.compose import Device
 from mpagent.errors import Tampered
@@ -8,6 +10,15 @@ from mpagent.record import Record, Stage
 from mpagent.vault import Unlocked
 from mpwire.errors import MpError, Retry
 from mpwire.secret import Secret
+
+_UNDER_WAY: Final = frozenset((Stage.BLANK, Stage.GREETED, Stage.PROVEN))
+"""No vault counts yet."""
+
+
+TRIES: Final = 3
+"""Generations that one reader follows: nobody writes that many while it reads one."""
+Standing = tuple[bytes | None, int]
+"""The record's ueid and vault generation."""
 
 
 class Unprovisioned(MpError):
@@ -28,7 +39,7 @@ class SlotSource:
     def __init__(self, device: Device) -> None:
         self._device = device
         self._journal = _open_journal(device)
-        self._standing: tuple[bytes | None, int] | None = None
+        self._standing: Standing | None = None
         self._unlocked: Unlocked | None = None
 
     def read(self, slot: str) -> Secret:
@@ -50,28 +61,33 @@ class SlotSource:
             raise
 
 
-def unlock(device: Device) -> tuple[Unlocked, tuple[bytes | None, int]]:
-    """Every slot, opened by this chip now, and the (ueid, generation) they are of.
+def unlock(device: Device) -> tuple[Unlocked, Standing]:
+    """Every slot, opened by this chip now, and what they are of.
 
     The state folder is not held, so what looks like tampering may be another mpagent that replaces the generation:
-    it counts, and latches, only when it is found again while nobody is at work. Raises Busy where somebody is,
-    Unprovisioned, ForeignDisk, NotMine, Tampered and what the hardware raises.
+    where the record names another one by now, that one is tried; else it counts, and latches, only when it is found
+    again while nobody is at work. Raises Busy where somebody is, Unprovisioned, ForeignDisk, NotMine, Tampered and
+    what the hardware raises.
     """
     journal = _open_journal(device)
     record = _read_finished(device, journal)
-    try:
-        return _unlock(device, record)
-    except Tampered:
-        with device.hold("secret"):
-            record = _read_finished(device, journal)
-            try:
-                return _unlock(device, record, aside=True)
-            except Tampered as why:
-                device.latch.close(why)
-                raise
+    for _ in range(TRIES):
+        try:
+            return _unlock(device, record)
+        except Tampered:
+            before, record = record.generation, _read_finished(device, journal)
+            if record.generation == before:
+                break
+    with device.hold("secret"):
+        record = _read_finished(device, journal)
+        try:
+            return _unlock(device, record, aside=True)
+        except Tampered as why:
+            device.latch.close(why)
+            raise
 
 
-def _unlock(device: Device, record: Record, aside: bool = False) -> tuple[Unlocked, tuple[bytes | None, int]]:
+def _unlock(device: Device, record: Record, aside: bool = False) -> tuple[Unlocked, Standing]:
     assert record.ueid is not None  # checked by _read_finished
     with device.open_board() as board:
         check_chip(record, board)
@@ -85,7 +101,7 @@ def _read_finished(device: Device, journal: Journal) -> Record:
     """Raises Tampered when latched, Unprovisioned before the vault counts."""
     device.latch.check()
     record, _ = journal.peek()
-    if record.stage not in (Stage.KEPT, Stage.DONE) or record.ueid is None:
+    if record.stage in _UNDER_WAY or record.ueid is None:
         raise Unprovisioned("this board holds no secrets yet: run mpagent enroll")
     return record
 

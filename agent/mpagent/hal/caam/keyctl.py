@@ -5,6 +5,7 @@ include/linux/key.h.
 """
 
 import ctypes
+import errno
 import os
 import platform
 import struct
@@ -12,11 +13,14 @@ from typing import Final, Protocol
 
 SESSION: Final = -3
 """KEY_SPEC_SESSION_KEYRING, `@s`. Keys in `@u` are not possessed by a system service, which then cannot read them."""
+USER: Final = -4
+"""KEY_SPEC_USER_KEYRING, `@u`: of the user, in every session that links it."""
 _POSSESSOR_ONLY: Final = 0x2B000000
 """View, read, search and set attributes for whoever holds the keyring; nothing for user, group and others."""
 _READ_MAX_BYTES: Final = 4096
 """A trusted key's blob has at most 512 bytes, printed as 1024 digits; 1152 bytes on one foreign source."""
-_JOIN_SESSION, _REVOKE, _SETPERM, _UNLINK, _READ = 1, 3, 5, 9, 11
+_JOIN_SESSION, _REVOKE, _SETPERM, _LINK, _UNLINK, _SEARCH, _READ = 1, 3, 5, 8, 9, 10, 11
+_NO_KEY: Final = (errno.ENOKEY, errno.EKEYREVOKED, errno.EKEYEXPIRED)
 _CALLS: Final = {
     ("x86_64", 8): (248, 250),
     ("aarch64", 8): (217, 219),
@@ -66,6 +70,19 @@ class KernelKeys:  # not here: a real kernel's, in the QEMU bench
     def add_ring(self, description: str) -> int:
         call = None if self._calls is None else self._calls[0]
         return self._call(call, b"keyring", description.encode(), None, ctypes.c_size_t(0), ctypes.c_int(SESSION))
+
+    def link(self, serial: int, ring: int) -> None:
+        """Put a key or keyring into `ring` as well, for whoever holds that one."""
+        self._keyctl(_LINK, ctypes.c_int(serial), ctypes.c_int(ring))
+
+    def find(self, kind: str, description: str, ring: int) -> int | None:
+        """The key of this type and description in `ring` or below; None where there is none that may be used."""
+        try:
+            return self._keyctl(_SEARCH, ctypes.c_int(ring), kind.encode(), description.encode(), ctypes.c_int(0))
+        except OSError as error:
+            if error.errno in _NO_KEY:
+                return None
+            raise
 
     def read(self, serial: int) -> bytes:
         shown = ctypes.create_string_buffer(_READ_MAX_BYTES)
