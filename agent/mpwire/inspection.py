@@ -19,6 +19,7 @@ from mpwire.messages.issuer import ENTRY, HEAD, IMPORT_LIST, ISSUER_CERTIFICATE,
 from mpwire.messages.plain import CHALLENGE, CLOSED, HASH, HELLO, MATERIAL, PROOF, REFUSAL
 from mpwire.shape import Integer, ListOf, MapOf, Octets, Row, Shape, TableOf, Text
 from mpwire.trust import CERTIFICATE_MAX_BYTES, ES256_ONLY
+from mpwire.ueid import TPM_NAME_BYTES
 
 SHOWN_MAX_BYTES: Final = 128
 """Longest byte string printed in full; of a longer one its size and SHA-256. Keys, hashes and nonces are below."""
@@ -26,8 +27,8 @@ LIST_MAX_CHARACTERS: Final = 400
 """A list whose members take more is printed one member a line."""
 BY_LENGTH: Final = frozenset({"grant.ciphertext", "receipt.escrow"})
 """Fields whose bytes are a secret under encryption: only their length is shown."""
-BY_DIGEST: Final = frozenset({"import-record.key"})
-"""Fields shown by their SHA-256, whatever their length: an MP public key may be a secret, and this is its key id."""
+BY_KEY_ID: Final = frozenset({"import-record.key"})
+"""Fields shown as a key id: a TPM's Name as it is, else the SHA-256, for an MP public key may be a secret."""
 INSPECTED_MAX_BYTES: Final = max(limits.MESSAGE_MAX_BYTES, limits.IMPORT_MAX_BYTES)
 """Most bytes of anything that can be shown; a message of the line has its own, lower bound."""
 
@@ -132,7 +133,7 @@ def _constant(shape: MapOf[Any], key: int) -> Line:
 def _describe_field(place: str, key: int, name: str, shape: Shape, item: Any, note: str) -> Line:
     if place in BY_LENGTH:
         return Line(key, name, _lengths(item), note)
-    if place in BY_DIGEST:
+    if place in BY_KEY_ID and len(item) != TPM_NAME_BYTES:
         return Line(key, name, f"{len(item)} bytes, SHA-256 {sha256(item).hexdigest()}", note)
     if place in _NESTED:
         return Line(key, name, None, note, (_nested(_NESTED[place], item, place),))

@@ -20,10 +20,13 @@ class Shown:
     exit_code: int = 0
 
 
-def write_new(path: Path, raw: bytes) -> None:
-    """A file for somebody else, whole or not at all, never over another. Raises Usage, StateBroke."""
+def write_new(path: Path, raw: bytes, mode: int = 0o666) -> None:
+    """A file for somebody else, whole or not at all, never over another. Raises Usage, StateBroke.
+
+    `mode` is that of open(2), before the umask.
+    """
     try:
-        with path.open("xb") as file:
+        with open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             try:
                 file.write(raw)
                 file.flush()

@@ -19,7 +19,7 @@ from mpserver.output import Shown, write_new
 from mpserver.state import Places, open_ledger, open_state
 from mpwire import p256
 from mpwire.cose import thumbprint
-from mpwire.errors import Malformed
+from mpwire.errors import Malformed, Unauthentic
 from mpwire.p256 import SoftKey
 
 SEQUENCE_MAX: Final = 2**63 - 1
@@ -79,8 +79,8 @@ def _import_signed(options: argparse.Namespace, raw: bytes) -> Shown:
         office = Office(state)
         told = read_list(raw, state.realm, office.trusted_signers())
         new = office.import_list(told)
-    except Malformed as error:
-        raise Malformed(f"{options.file}: {error}") from error
+    except (Malformed, Unauthentic) as error:
+        raise type(error)(f"{options.file}: {error}") from error
     finally:
         state.close()
     value = {
@@ -125,7 +125,7 @@ def trust_signer(options: argparse.Namespace) -> Shown:
                 text = f"thumbprint  {name}\nnot trusted, nothing was done: {_CONFIRM}"
                 return Shown(value, text, NeedsPerson.exit_code)
             if read_fingerprint(options.confirm) != name:
-                raise NeedsPerson(f"that is not the thumbprint of this key, which is {name}; nothing was done")
+                raise NeedsPerson("that is not the thumbprint of this key; nothing was done")
             value["new"] = office.trust_signer(point)
         value["trusted"] = True
     finally:
@@ -207,7 +207,7 @@ def sign_list(options: argparse.Namespace) -> Shown:
         raw = write_list(options.realm, options.sequence, keys, signer)
     except Malformed as error:
         raise Usage(f"{options.list}: {error}") from error
-    write_new(options.out, raw)
+    write_new(options.out, raw, mode=0o600)  # with an MP key of mp_use secret it holds a secret
     kinds = Counter(key.kind for key in keys)
     name = thumbprint(signer.public_key()).hex()
     value = {
@@ -226,6 +226,8 @@ def _read_json(path: Path, raw: bytes) -> list[RegisteredKey]:
         return read_key_records(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise Usage(f"{path} is neither a signed list nor UTF-8 text: {error.reason}") from error
+    except Usage as error:
+        raise Usage(f"{path}: {error}") from error
 
 
 def _sequence(text: str) -> int:
