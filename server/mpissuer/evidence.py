@@ -5,6 +5,7 @@ Nothing here touches the ledger. What a step returns is authentic from that step
 
 import hashlib
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from mpissuer.attesters import card, mp, optee, tpm
@@ -27,6 +28,8 @@ from mpwire.ueid import HARDWARE_ID_OF_KIND, make_ueid
 
 ATTESTERS: Final = {"mp": mp, "tpm": tpm, "card": card, "optee": optee}
 """By kind: its algorithm, the public material it needs, and its checks."""
+HELLOS_KEPT: Final = 256
+"""Hellos kept as read, at most 8 KiB each and as much again: those of a line that is at work."""
 
 
 class Appraisal(NamedTuple):
@@ -60,7 +63,7 @@ def appraise(raw: bytes, authority: Authority, catalogue: Catalogue, now: int) -
 def take_apart(raw: bytes, authority: Authority, catalogue: Catalogue, now: int) -> Heard:
     """3.10 to 3.15: the exchange this Proof belongs to."""
     proof = PROOF.decode(raw, PROOF_MAX_BYTES)
-    hello = HELLO.decode(proof.hello, HELLO_MAX_BYTES)
+    hello = read_hello(proof.hello)
     challenge = CHALLENGE.decode(proof.challenge, CHALLENGE_MAX_BYTES)
     outer = read_outer(proof.evidence)
     check_challenge(proof.challenge, challenge, authority, now)  # 3.12
@@ -69,6 +72,12 @@ def take_apart(raw: bytes, authority: Authority, catalogue: Catalogue, now: int)
     product = check_hello(hello, catalogue)  # 3.14, 3.15
     check_envelope(outer, hello.attester.kind, product)
     return Heard(proof, hello, challenge, outer, product)
+
+
+@lru_cache(maxsize=HELLOS_KEPT)
+def read_hello(raw: bytes) -> Hello:
+    """Alone, and a moment later in its Proof. Raises Malformed."""
+    return HELLO.decode(raw, HELLO_MAX_BYTES)
 
 
 def check_hello(hello: Hello, catalogue: Catalogue) -> Product:
@@ -107,7 +116,7 @@ def check_envelope(outer: Sign1, kind: str, product: Product) -> None:
         )
     require(outer.alg == ATTESTERS[kind].ALG, "evidence-alg", f"algorithm {outer.alg} is not that of {kind}")
     profile = outer.headers.get(registry.HEADER_PROFILE)
-    if profile in registry.UNVERIFIED_PROFILES:
+    if isinstance(profile, str) and profile in registry.UNVERIFIED_PROFILES:
         raise Refused("profile-unverified", f"profile {profile} is specified and made by nobody yet")
     require(profile == (product.profile if kind == "mp" else None), "profile", f"profile {profile!r}")
 

@@ -352,11 +352,10 @@ def test_algorithm_of_another_attester_is_refused(factory: Factory, oem: Oem, re
 
 
 @pytest.mark.parametrize(
-    ("profile", "check"), [("relay/1", "profile-unverified"), (None, "profile"), ("raw2", "profile")]
+    ("profile", "check"),
+    [("relay/1", "profile-unverified"), (None, "profile"), ("raw2", "profile"), ({"raw": 1}, "profile")],
 )
-def test_other_mp_profile_is_refused(
-    factory: Factory, oem: Oem, refuses: Refuses, profile: str | None, check: str
-) -> None:
+def test_other_mp_profile_is_refused(factory: Factory, oem: Oem, refuses: Refuses, profile: Any, check: str) -> None:
     """T-82 Confusion: claims said to be written by the secure world, or by nobody known."""
     device = factory.board()
 
