@@ -7,6 +7,7 @@ TPM-QUOTE-ES256 compose over `sig_structure` and `join_sign1`.
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from mpwire import p256
@@ -37,7 +38,7 @@ class Sign1(NamedTuple):
 
     protected: bytes
     """As it stood on the wire: what the signature covers."""
-    headers: dict[int | str, Item]
+    headers: Mapping[int | str, Item]
     """`protected`, decoded."""
     unprotected: dict[int | str, Item]
     payload: bytes
@@ -69,7 +70,8 @@ def read_sign1(
     protected, unprotected, payload, signature = tagged.value
     if not isinstance(protected, bytes) or not isinstance(unprotected, dict):
         raise Malformed("cose-structure")
-    headers = _read_protected(protected, typ, algs, protected_allowed)
+    read = _read_short_protected if len(protected) <= PROTECTED_KEPT_BYTES else _read_protected
+    headers = read(protected, typ, algs, protected_allowed)
     if not unprotected.keys() <= unprotected_allowed - _PROTECTED_ONLY:
         raise Malformed("cose-unprotected")
     if not isinstance(payload, bytes):
@@ -79,10 +81,15 @@ def read_sign1(
     return Sign1(protected, headers, unprotected, payload, signature)
 
 
+PROTECTED_KEPT: Final = 64
+PROTECTED_KEPT_BYTES: Final = 64
+"""Protected headers kept as read: every device says the same few, an algorithm, a type and a profile."""
 _PROTECTED_ONLY: Final = frozenset({HEADER_ALG, HEADER_CRIT, HEADER_TYP})
 
 
-def _read_protected(protected: bytes, typ: str, algs: frozenset[int], allowed: frozenset[int]) -> dict[int | str, Item]:
+def _read_protected(
+    protected: bytes, typ: str, algs: frozenset[int], allowed: frozenset[int]
+) -> Mapping[int | str, Item]:
     headers = decode(protected) if protected else {}
     if not isinstance(headers, dict):
         raise Malformed("cose-protected")
@@ -95,7 +102,10 @@ def _read_protected(protected: bytes, typ: str, algs: frozenset[int], allowed: f
         raise Malformed("cose-typ")
     if not headers.keys() <= allowed | _PROTECTED_ONLY:
         raise Malformed("cose-header")
-    return headers
+    return MappingProxyType(headers)
+
+
+_read_short_protected: Final = lru_cache(maxsize=PROTECTED_KEPT)(_read_protected)
 
 
 _SIGNATURE1: Final = b"\x84" + encode("Signature1")
@@ -148,6 +158,16 @@ def write_key(point: bytes) -> dict[int, int | bytes]:
     return {_KTY: _KTY_EC2, _CRV: _CRV_P256, _X: point[1:33], _Y: point[33:]}
 
 
+_BEFORE_X: Final = b"\xa4" + b"".join(map(encode, (_KTY, _KTY_EC2, _CRV, _CRV_P256, _X)))
+_BEFORE_Y: Final = encode(_Y)
+
+
+def spell_key(point: bytes) -> bytes:
+    """`encode` of `write_key`."""
+    p256.load_point(point)
+    return b"".join((_BEFORE_X, encode_octets(point[1:33]), _BEFORE_Y, encode_octets(point[33:])))
+
+
 def read_key(item: object) -> bytes:
     """The point of a COSE_Key that has the four members `write_key` gives and no other. Raises Malformed."""
     if not isinstance(item, dict) or item.keys() != {_KTY, _CRV, _X, _Y}:
@@ -165,4 +185,4 @@ def read_key(item: object) -> bytes:
 @lru_cache(maxsize=p256.LOADED_POINTS_MAX)
 def thumbprint(point: bytes) -> bytes:
     """SHA-256 over the deterministic COSE_Key (RFC 9679 section 3): names a public key."""
-    return sha256(encode(write_key(point))).digest()
+    return sha256(spell_key(point)).digest()

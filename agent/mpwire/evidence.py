@@ -20,6 +20,8 @@ OUTER_ALGS: Final = frozenset(
     {registry.ALG_ES256, registry.ALG_MP_ES256, registry.ALG_TPM_QUOTE_ES256, registry.ALG_OPTEE_PS256}
     | registry.UNVERIFIED_ALGS
 )
+OUTER_BESIDE: Final = frozenset({registry.HEADER_MPMR, registry.HEADER_ATTEST_PCRS})
+OUTER_PROTECTED: Final = frozenset({registry.HEADER_PROFILE})
 PCRS: Final = ListOf(Row(Integer(23), Octets(32)), 24)
 TPM_SIGNATURE: Final = Row(Octets(1, 1_024), Octets(64))
 """[TPMS_ATTEST, r || s]: the signature bytes of TPM-QUOTE-ES256."""
@@ -41,8 +43,8 @@ def read_outer(raw: bytes) -> Sign1:
         raw,
         typ=labels.TYP_EVIDENCE,
         algs=OUTER_ALGS,
-        unprotected_allowed=frozenset({registry.HEADER_MPMR, registry.HEADER_ATTEST_PCRS}),
-        protected_allowed=frozenset({registry.HEADER_PROFILE}),
+        unprotected_allowed=OUTER_BESIDE,
+        protected_allowed=OUTER_PROTECTED,
     )
 
 

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from mpwire.codec import encode
-from mpwire.cose import read_key, write_key
+from mpwire.cose import read_key, spell_key
 from mpwire.shape import Shape
 
 
@@ -14,4 +13,4 @@ class PublicKey(Shape):
         return read_key(item)
 
     def write(self, value: bytes) -> bytes:
-        return encode(write_key(value))
+        return spell_key(value)

@@ -10,16 +10,16 @@ import hmac
 from mpissuer.challenge import write_challenge
 from mpissuer.checks import require, step
 from mpissuer.errors import Refused
-from mpissuer.evidence import appraise, check_hello
+from mpissuer.evidence import appraise, check_hello, read_hello
 from mpissuer.issuer import Issuer
 from mpissuer.orders import GrantOrder, Order, ReceiptOrder
 from mpissuer.ports import GrantRow
 from mpwire import labels, registry
 from mpwire.cose import read_sign1, verify_es256
 from mpwire.errors import Malformed, MpError
-from mpwire.limits import HELLO_MAX_BYTES, PROOF_MAX_BYTES, RECEIPT_MAX_BYTES
+from mpwire.limits import PROOF_MAX_BYTES, RECEIPT_MAX_BYTES
 from mpwire.messages.grant import RECEIPT, Receipt
-from mpwire.messages.plain import HELLO, OPERATOR, REFUSAL, Refusal, read_number
+from mpwire.messages.plain import OPERATOR, REFUSAL, Refusal, read_number
 from mpwire.trust import ES256_ONLY
 
 SIGN1_TAG = 0xD2
@@ -44,7 +44,7 @@ def answer(raw: bytes, issuer: Issuer) -> bytes | Order:
 
 def challenge(raw: bytes, issuer: Issuer) -> bytes:
     """2. A nonce this issuer can recognise without having stored it."""
-    hello = HELLO.decode(raw, HELLO_MAX_BYTES)  # 2.1
+    hello = read_hello(raw)  # 2.1
     check_hello(hello, issuer.catalogue)  # 2.2 to 2.6
     return write_challenge(raw, hello, issuer.authority, issuer.clock.now(), issuer.random)  # 2.7
 
@@ -82,7 +82,7 @@ def weigh_receipt(raw: bytes, issuer: Issuer) -> ReceiptOrder:
         verify_es256(envelope, row.sign_key, labels.AAD_RECEIPT)
     require(receipt.ueid == row.ueid, "receipt-ueid", "the receipt names another board")  # 5.4
     check_receipt(receipt, row, issuer)  # 5.5 to 5.7
-    return ReceiptOrder(raw, hashlib.sha256(raw).digest(), row)
+    return ReceiptOrder(raw, hashlib.sha256(raw).digest(), row, receipt.phase == "final")
 
 
 def check_receipt(receipt: Receipt, row: GrantRow, issuer: Issuer) -> None:

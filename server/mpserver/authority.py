@@ -32,6 +32,8 @@ TRUST_ROLE: Final = "trust"
 """Trust updates are signed by the root itself (docs/wire.md 5.2)."""
 WRAP_NONCE_BYTES: Final = 12
 """Random under a key of one job: 2^32 values stay below the bound of SP 800-38D section 8.3."""
+DERIVED_KEPT: Final = 64
+"""Derived keys kept: the few labels, each for the epochs in use."""
 DEFAULT_NAMES: Final = ("localhost", "127.0.0.1")
 
 
@@ -57,7 +59,7 @@ class FileAuthority:
         self._ca = certificates.DeviceCa(ca, store.load_key(CA))
         self._symmetric = store.load_symmetric()
         self._job_keys: dict[str, tuple[tuple[int, int], AESGCM]] = {}
-        self._label_key = lru_cache(maxsize=64)(self._make_label_key)
+        self.derive = lru_cache(maxsize=DERIVED_KEPT)(self._derive)
         renew_tls(store, self.root_certificate, clock.now())
 
     def chain(self, role: str) -> tuple[bytes, ...]:
@@ -83,9 +85,10 @@ class FileAuthority:
         """ES256, r || s."""
         return self._key(role).sign(message)
 
-    def derive(self, label: bytes, context: bytes) -> Secret:
+    def _derive(self, label: bytes, context: bytes) -> Secret:
         """HMAC(HMAC(root, label), context): no label and context can be read as another pair."""
-        return Secret(hmac.digest(self._label_key(label).reveal(), context, hashlib.sha256))
+        label_key = hmac.digest(self._symmetric.reveal(), label, hashlib.sha256)
+        return Secret(hmac.digest(label_key, context, hashlib.sha256))
 
     def wrap(self, job: str, value: Secret, context: bytes) -> bytes:
         """nonce || AES-256-GCM."""
@@ -112,9 +115,6 @@ class FileAuthority:
 
     def _key(self, role: str) -> SoftKey:
         return self._root if role == TRUST_ROLE else self._roles[role].key
-
-    def _make_label_key(self, label: bytes) -> Secret:
-        return Secret(hmac.digest(self._symmetric.reveal(), label, hashlib.sha256))
 
     def _load_role(self, role: str) -> _Role:
         key, name, now = SoftKey(self._store.load_key(role)), f"{role}.cose", self._clock.now()

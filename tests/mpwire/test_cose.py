@@ -151,6 +151,7 @@ def test_failed_signer_leaves_no_envelope() -> None:
 def test_key_has_one_form() -> None:
     point = KEY.public_key()
     item = cose.write_key(point)
+    assert cose.spell_key(point) == encode(item)
     assert item == {1: 2, -1: 1, -2: point[1:33], -3: point[33:]}
     assert cose.read_key(decode(encode(item))) == point
 
