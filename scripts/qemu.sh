@@ -18,4 +18,4 @@ exec 9>&-
 
 .venv/bin/python -m tests.qemu
 [ $# -gt 0 ] || exit 0
-exec .venv/bin/python -m pytest --timeout 600 "$@"
+exec .venv/bin/python -m pytest --timeout 1200 "$@"

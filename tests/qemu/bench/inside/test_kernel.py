@@ -108,7 +108,7 @@ def test_line_of_the_test_key_is_found_in_the_real_log() -> None:
     """Written there by us, as no CAAM is here."""
     with KernelLog(Path("/")) as log:
         assert log.readable and log.saw_test_key() is False
-        Path("/dev/kmsg").write_bytes(b"caam_jr: using insecure test key, enable HAB to use unique device key!")
+        Path("/dev/kmsg").write_bytes(b"caam_jr: using insecure test key, enable HAB to use unique device key!\n")
         assert log.saw_test_key() is True
         assert log.saw_test_key() is False
 
