@@ -1,0 +1,104 @@
+"""The units at work: the real systemd, its sandbox and its journal, over boards of simulated silicon."""
+
+import shutil
+from pathlib import Path
+
+from tests.mpagent.conftest import authority, make_peer  # noqa: F401  # of the next one
+from tests.mpagent.test_cli import STATE, Counter, counter  # noqa: F401  # the fixture
+
+from .machine import boot
+
+TARGET = "mpagent-provisioned.target"
+
+
+def test_finished_board_reaches_the_target_and_starts_who_waits_for_it(
+    counter: Counter,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """Under all of the unit's sandbox, as its own user."""
+    board = counter.make_board(tmp_path / "board").parent
+    counter.enroll(board / "disk")
+    trial = f"""
+    wait_for systemctl is-active --quiet dependent.service
+    ask; reached {TARGET}; reached dependent.service
+    journalctl --no-pager -o cat MP_STAGE=done PRIORITY=6
+    stat -c '%U %a' /run/mpagent
+    """
+    lines = boot(board, tmp_path / "out", trial)
+    assert "ActiveState=active" in lines and "ExecMainStatus=0" in lines and "NRestarts=0" in lines
+    assert "StatusText=PASS: 4 slots unsealed in this boot, ledger index 1" in lines
+    assert f"reached {TARGET}" in lines and "reached dependent.service" in lines
+    assert "provisioned; 4 slots unsealed just now" in lines
+    assert "mpagent 755" in lines
+
+
+def test_cloned_disk_reaches_nothing_and_is_not_started_again(counter: Counter, tmp_path: Path) -> None:  # noqa: F811
+    """T-501 Cloned disk: the whole disk of a finished board, on another chip."""
+    disk = counter.make_board(tmp_path / "board")
+    counter.enroll(disk)
+    clone = counter.make_board(tmp_path / "clone")
+    shutil.rmtree(clone / STATE)
+    shutil.copytree(disk / STATE, clone / STATE)
+    trial = f"""
+    wait_for shows ActiveState failed
+    sleep 2
+    ask; reached {TARGET}; reached dependent.service
+    journalctl --no-pager -o cat MP_REASON=ForeignDisk PRIORITY=3
+    """
+    lines = boot(clone.parent, tmp_path / "out", trial, "RestartSec=1")
+    assert {"ActiveState=failed", "ExecMainStatus=65", "NRestarts=0"} <= set(lines)
+    assert f"not reached {TARGET}" in lines and "not reached dependent.service" in lines
+    assert [line for line in lines if line.startswith("this disk belongs to another board")]
+
+
+def test_board_without_a_server_waits_past_the_start_timeout(counter: Counter, tmp_path: Path) -> None:  # noqa: F811
+    """The timeout is the watchdog: whoever waits shows that he lives, and is left alone."""
+    disk = counter.make_board(tmp_path / "board")
+    (disk / "etc/mpagent/mpagent.toml").write_text('server = "https://127.0.0.1:1"\n')
+    trial = f"""
+    wait_for journalctl --quiet --no-pager -o cat -n 1 MP_REASON=NoServer
+    sleep 6
+    ask; reached {TARGET}
+    grep -o '"state": "[a-z]*"' /trial/board/disk/run/mpagent/standing
+    """
+    lines = boot(disk.parent, tmp_path / "out", trial, "TimeoutStartSec=3")
+    assert {"ActiveState=activating", "SubState=start", "NRestarts=0", f"not reached {TARGET}"} <= set(lines)
+    assert [line for line in lines if line.startswith("StatusText=") and "trying again in" in line]
+    assert lines[-1] in ('"state": "waiting"', '"state": "working"')
+
+
+def test_run_that_hangs_is_ended_and_started_again(counter: Counter, tmp_path: Path) -> None:  # noqa: F811
+    """Stopped before its first word, as by a driver that never answers; nothing else in it feeds the watchdog."""
+    board = counter.make_board(tmp_path / "board").parent
+    counter.enroll(board / "disk")
+    once = "/run/mpagent/once"
+    command = f"test -e {once} || {{ touch {once}; kill -STOP $$$$; }}; exec mpagent enroll --wait"
+    trial = f"""
+    wait_for systemctl is-active --quiet {TARGET}
+    ask; reached {TARGET}
+    journalctl --no-pager -o cat -u mpagent.service --grep 'start operation timed out'
+    """
+    service = f"TimeoutStartSec=2\nTimeoutStopSec=2\nRestartSec=1\nExecStart=\nExecStart=/bin/sh -c '{command}'"
+    lines = boot(board, tmp_path / "out", trial, service)
+    assert {"ActiveState=active", "NRestarts=1", f"reached {TARGET}"} <= set(lines)
+    assert [line for line in lines if "timed out. Terminating" in line]
+
+
+def test_failure_that_heals_reaches_the_target_after_all(counter: Counter, tmp_path: Path) -> None:  # noqa: F811
+    """The first start fails with 74, and with it the jobs of target and dependent; a later one brings them up."""
+    disk = counter.make_board(tmp_path / "board")
+    counter.enroll(disk)
+    lock = f"/trial/board/disk/{STATE}/lock"
+    (disk / STATE / "lock").unlink()
+    (disk / STATE / "lock").mkdir()
+    trial = f"""
+    wait_for shows ExecMainStatus 74
+    ask; reached {TARGET}
+    rmdir {lock}
+    wait_for systemctl is-active --quiet dependent.service
+    ask; reached {TARGET}; reached dependent.service
+    """
+    lines = boot(disk.parent, tmp_path / "out", trial, "RestartSec=1")
+    first, last = lines[: lines.index(f"not reached {TARGET}")], lines[lines.index(f"not reached {TARGET}") :]
+    assert "ExecMainStatus=74" in first
+    assert {"ActiveState=active", "ExecMainStatus=0", f"reached {TARGET}", "reached dependent.service"} <= set(last)
