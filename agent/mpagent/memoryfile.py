@@ -13,7 +13,7 @@ _IN_MEMORY: Final = ("tmpfs", "ramfs")
 class OnDisk(MpError):
     """A secret was to become a file that outlives the power. Nothing was written."""
 
-    exit_code, retry = 64, Retry.OPERATOR
+    exit_code, retry = 73, Retry.OPERATOR
 
 
 def write_secret(path: Path, content: bytes) -> None:
