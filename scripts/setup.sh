@@ -15,7 +15,8 @@ PACKAGES="gcc libc6-dev pkg-config libtss2-dev libtss2-tcti-swtpm0 swtpm swtpm-t
 key=$(fingerprint scripts/setup.sh scripts/environment.sh constraints/*.txt pyproject.toml server/pyproject.toml \
     sim/pyproject.toml)
 zcbor_key=$(fingerprint scripts/environment.sh constraints/zcbor.txt constraints/build.txt)
-is_current .venv "$key" && is_current out/env/zcbor "$zcbor_key" && exit 0
+oelint_key=$(fingerprint scripts/environment.sh constraints/oelint.txt constraints/build.txt)
+is_current .venv "$key" && is_current out/env/zcbor "$zcbor_key" && is_current out/env/oelint "$oelint_key" && exit 0
 
 mkdir -p out/env
 exec 9>out/setup.lock
@@ -37,4 +38,9 @@ fi
 if ! is_current out/env/zcbor "$zcbor_key"; then
     install_pins out/env/zcbor "$python" constraints/zcbor.txt
     echo "$zcbor_key" >out/env/zcbor/stamp
+fi
+# The recipes' linter and KAS, which read yocto-layer/ in the tests.
+if ! is_current out/env/oelint "$oelint_key"; then
+    install_pins out/env/oelint "$python" constraints/oelint.txt
+    echo "$oelint_key" >out/env/oelint/stamp
 fi

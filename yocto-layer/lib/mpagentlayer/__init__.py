@@ -1,0 +1,3 @@
+"""Code of the classes of meta-mpagent; bitbake puts it on Python's path (conf/layer.conf, addpylib)."""
+
+BBIMPORTS = ["production"]
