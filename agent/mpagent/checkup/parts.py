@@ -1,5 +1,6 @@
 """Every backend the image names, each opened alone; then the board that an enrollment would make of them."""
 
+import json
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
@@ -9,6 +10,7 @@ from mpagent.checkup.finding import Finding, State, explain
 from mpagent.checkup.question import DEADLINE_S, Question
 from mpagent.errors import HardwareGone
 from mpagent.hal.choose import open_part
+from mpagent.registration import find_origin, make_record, read_measurement, tell_key
 from mpwire.errors import MpError
 from mpwire.secret import Secret
 
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
 
 _KEY_MAKING_S: Final = 200.0
 """OP-TEE's attestation key may have to be made: see hal/attestation."""
-_PROBE: Final = b"mpagent asks OP-TEE for the hash of its memory; no issuer takes this text for a statement"
 _CLOSE: Final = "close the part and reboot"
 _LATER: Final = "opens; its keys are made when the board enrolls"
 
@@ -39,19 +40,20 @@ def _question(desk: Desk, sort: str, name: str) -> Question:
     return Question(f"{sort} {name}", lambda: _try(desk, sort, name), deadline_s=deadline_s, needed=False)
 
 
-def _try(desk: Desk, sort: str, name: str) -> Finding:
+def _try(desk: Desk, sort: str, name: str) -> Iterator[Finding]:
     ability = f"{sort} {name}"
     with desk.open_bench() as bench:
         part = open_part(bench, sort, name)
         if sort == "soc":
-            return Finding(ability, State.OK, _describe_soc(part))
-        if sort == "attest":
-            return Finding(ability, State.OK, _describe_attester(part, desk))
-        if sort == "seal":
-            return _try_sealer(ability, name, part)
-        if sort == "counter":
-            return Finding(ability, State.OK, "opens; `anti-rollback` says how it stands")
-        return Finding(ability, State.OK, _LATER)
+            yield Finding(ability, State.OK, _describe_soc(part))
+        elif sort == "attest":
+            yield from _describe_attester(name, part, desk)
+        elif sort == "seal":
+            yield _try_sealer(ability, name, part)
+        elif sort == "counter":
+            yield Finding(ability, State.OK, "opens; `anti-rollback` says how it stands")
+        else:
+            yield Finding(ability, State.OK, _LATER)
 
 
 def _describe_soc(soc: "Soc") -> str:
@@ -59,13 +61,20 @@ def _describe_soc(soc: "Soc") -> str:
     return f"{facts.family}, uid {facts.uid.hex() if facts.uid is not None else 'not readable'}"
 
 
-def _describe_attester(attester: "Attester", desk: Desk) -> str:
+def _describe_attester(name: str, attester: "Attester", desk: Desk) -> Iterator[Finding]:
+    """Who it is, and what its OEM registers of it. Of an MP key its id alone."""
     material = attester.describe()
     made = "; its key is made when the board enrolls" if desk.disk.drafts else ""
     text = material.kind + (made or f", id {material.attester_id.hex()}")
-    if material.kind != "optee":
-        return text
-    return f"{text}, OP-TEE's memory {(attester.attest(_PROBE).measurement or b'').hex()}"
+    measurement = read_measurement(attester, material)
+    if measurement is not None:
+        text = f"{text}, OP-TEE's memory {measurement}"
+    for known, value in tell_key(material).items():
+        text = f"{text}, {known.replace('_', ' ')} {value}"
+    yield Finding(f"attest {name}", State.OK, text)
+    record = make_record(material, find_origin(name, desk.choice.tpm_tcti))
+    if record is not None:
+        yield Finding(f"record {name}", State.OK, json.dumps(record))
 
 
 def _try_sealer(ability: str, name: str, sealer: "Sealer") -> Finding:

@@ -21,23 +21,24 @@ def run(arguments: Namespace) -> int:
 
     device = read_device(arguments.root)
     with device.open_board() as board:
-        found = _look(board)
+        found = _look(board, device.choice.tpm_tcti)
     if arguments.json:
         put_json(found)
         return 0
     for name, value in found.items():
-        if name != "facts":
+        if name not in ("facts", "record"):
             put_line(f"{name:<14} {value}")
     for name, fact in found["facts"].items():
         put_line(f"{name:<14} {fact['value']} (says the {fact['by']})")
+    if "record" in found:
+        put_line("record for the OEM's import list (`mpserver key sign-list`):")
+        put_json(found["record"])
     return 0
 
 
-def _look(board: "Board") -> dict[str, Any]:
-    from hashlib import sha256
-
+def _look(board: "Board", tpm_tcti: str | None) -> dict[str, Any]:
     from mpagent.proof import name_board
-    from mpwire.ueid import TPM_NAME_BYTES
+    from mpagent.registration import find_origin, make_record, read_measurement, tell_key
 
     material, facts = board.attester.describe(), board.soc.read_facts()
     found: dict[str, Any] = {
@@ -48,9 +49,12 @@ def _look(board: "Board") -> dict[str, Any]:
         "sealer": board.sealer.name,
         "family": facts.family,
     }
+    found |= tell_key(material)
     if material.kind == "tpm":
-        found["ek_name_hash"] = sha256(material.attester_id[:TPM_NAME_BYTES]).hexdigest()
         found["ek_certificate"] = material.ek_certificate is not None
+    measurement = read_measurement(board.attester, material)
+    if measurement is not None:
+        found["measurement"] = measurement
     values = {
         "uid": None if facts.uid is None else facts.uid.hex(),
         "life_cycle": None if facts.life_cycle is None else facts.life_cycle.name.lower(),
@@ -61,6 +65,9 @@ def _look(board: "Board") -> dict[str, Any]:
         for name, value in values.items()
         if value is not None
     }
+    record = make_record(material, find_origin(board.chosen["attest"], tpm_tcti))
+    if record is not None:
+        found["record"] = record
     return found
 
 
