@@ -121,10 +121,13 @@ def book_receipt(order: ReceiptOrder, books: Books, issuer: Issuer) -> bytes | N
     unit = books.unit(order.row.ueid)
     if unit is None or unit.sign_key != order.row.sign_key:
         raise Refused("receipt-unit", "the unit of this grant is not there, or was reworked since")
-    if unit.closed is not None:
-        if CLOSED.decode(unit.closed, len(unit.closed)).receipt_digest != order.digest:
+    if order.is_final and unit.closed is None:
+        raise Refused("receipt-unfinished", "a production image reports, and its board never said what it sealed")
+    closed = unit.final if order.is_final else unit.closed
+    if closed is not None:
+        if CLOSED.decode(closed, len(closed)).receipt_digest != order.digest:
             raise Refused("receipt-other", "this unit was closed with another receipt")
-        return unit.closed
+        return closed
     books.append(ENTRY.encode(Entry("receipt", issuer.clock.now(), unit.job, order.digest, unit.ueid)))
     return None
 

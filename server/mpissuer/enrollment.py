@@ -82,7 +82,7 @@ def weigh_receipt(raw: bytes, issuer: Issuer) -> ReceiptOrder:
         verify_es256(envelope, row.sign_key, labels.AAD_RECEIPT)
     require(receipt.ueid == row.ueid, "receipt-ueid", "the receipt names another board")  # 5.4
     check_receipt(receipt, row, issuer)  # 5.5 to 5.7
-    return ReceiptOrder(raw, hashlib.sha256(raw).digest(), row)
+    return ReceiptOrder(raw, hashlib.sha256(raw).digest(), row, receipt.phase == "final")
 
 
 def check_receipt(receipt: Receipt, row: GrantRow, issuer: Issuer) -> None:

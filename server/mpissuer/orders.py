@@ -32,6 +32,8 @@ class ReceiptOrder(NamedTuple):
     """As said, with what it escrows: the books keep it as the board's certificate of conformance."""
     digest: bytes
     row: GrantRow
+    is_final: bool = False
+    """Said by the production image, after the Closed of the sealed one."""
 
 
 Order = GrantOrder | ReceiptOrder

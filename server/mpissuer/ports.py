@@ -124,6 +124,8 @@ class Unit(NamedTuple):
     hardware_ids: Mapping[str, bytes] = MappingProxyType({})
     closed: bytes | None = None
     """The Closed as said, once there is one."""
+    final: bytes | None = None
+    """The Closed of its production image's receipt."""
 
 
 class StoredValue(NamedTuple):

@@ -51,4 +51,5 @@ def receipt_work(order: ReceiptOrder, issuer: Issuer) -> Work:
         ueid=order.row.ueid,
         newcomer=order.row.sign_key,
         receipt=order.raw,
+        is_final=order.is_final,
     )

@@ -458,6 +458,10 @@ def _receipts() -> Iterator[Vector]:
     closed = {"unit": {**unit, "state": "provisioned", "closed": golden.CLOSED.hex()}}
     yield bent("said again", "5.8", "closed", closed)
     yield bent("other than the one that closed it", "5.8", "receipt-other", closed, rollback="tpm-nv")
+    yield bent("of a production image", "5.9", "order", closed, phase="final")
+    yield bent("of a production image whose board sealed nothing", "5.9", "receipt-unfinished", phase="final")
+    ended = {"unit": {**closed["unit"], "final": golden.CLOSED.hex()}}
+    yield bent("of a production image, another one", "5.9", "receipt-other", ended, phase="final")
 
 
 def _relabelled() -> bytes:

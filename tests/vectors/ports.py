@@ -156,9 +156,11 @@ class FixedBooks:
         told = self._known.get("unit")
         if told is None:
             return None
-        closed = bytes.fromhex(told["closed"]) if "closed" in told else None
+        closed, final = (bytes.fromhex(told[name]) if name in told else None for name in ("closed", "final"))
         product, job = self._issuer.world["product"], self._issuer.world["job"]
-        return Unit(ueid, product, job, told["state"], bytes.fromhex(told["sign_key"]), "mp", "S", closed=closed)
+        return Unit(
+            ueid, product, job, told["state"], bytes.fromhex(told["sign_key"]), "mp", "S", closed=closed, final=final
+        )
 
     def owners(self, ids: Mapping[str, bytes]) -> Mapping[str, bytes]:
         told = self._known.get("owners", {})

@@ -108,11 +108,8 @@ def check_target(ground: Ground, target: Path, size: int | None, state: Path, fo
     node, device = ground.locate(target)
     written = ground.find_extents(device)
     whole = sum(one.end - one.start for one in written)
-    if size is not None:
-        if size > whole:
-            raise TargetRefused(f"{target} has {whole} bytes and the image {size}")
-        if len(written) == 1:
-            written = (written[0]._replace(end=written[0].start + size),)
+    if size is not None and len(written) == 1:
+        written = (written[0]._replace(end=min(written[0].end, written[0].start + size)),)
     kept = ground.find_extents(ground.locate(state)[1])
     lies = ground.find_folder(folder)
     if not lies or not all(any(_holds(one, other) for one in kept) for other in lies):
@@ -122,6 +119,8 @@ def check_target(ground: Ground, target: Path, size: int | None, state: Path, fo
     for name, extents in ground.in_use():
         if _meet(written, extents):
             raise TargetRefused(f"{target} is in use: {name}")
+    if size is not None and size > whole:
+        raise TargetRefused(f"{target} has {whole} bytes and the image {size}")
     return node
 
 

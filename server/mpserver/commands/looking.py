@@ -78,6 +78,7 @@ def device_show(options: argparse.Namespace) -> Shown:
         "issuer_values": {slot: version for slot, version in slots},
         "grants": grants,
         "receipt": None if receipt is None else _describe_receipt(receipt),
+        "final_index": None if unit.final is None else CLOSED.decode(unit.final, CLOSED_MAX_BYTES).leaf_index,
         "alarms": [dict(zip(("kind", "count", "last_at", "detail"), one, strict=True)) for one in alarms],
     }
     return Shown(value)

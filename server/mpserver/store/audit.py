@@ -48,7 +48,9 @@ class _Walk:
     bodies: dict[tuple[str, bytes], int] = field(default_factory=dict)
     grants: int = 0
     receipts: dict[bytes | None, int] = field(default_factory=dict)
-    """Index of each board's receipt, by ueid."""
+    """Index of each board's last receipt, by ueid."""
+    told: int = 0
+    """Receipts of all boards."""
 
 
 def verify_ledger(connection: Connection, roots: tuple[bytes, ...], realm: str, last: LastHead) -> Findings:
@@ -109,6 +111,7 @@ def _note(walk: _Walk, index: int, entry: Entry) -> None:
     walk.grants += entry.kind == "grant"
     if entry.kind == "receipt":
         walk.receipts[entry.ueid] = index
+        walk.told += 1
 
 
 def _check_node(connection: Connection, index: int, level: int, place: int, made: bytes) -> None:
@@ -139,12 +142,24 @@ def _check_units(connection: Connection, walk: _Walk, roots: tuple[bytes, ...], 
         if raw is not None and state == "granted":
             raise StoreDamaged(f"unit {ueid.hex()} has a Closed and is called granted")
         if raw is not None:
-            closed = _check_closed(connection, ueid, raw, roots, realm)
-            _check_octets(receipt, f"the receipt of unit {ueid.hex()}")
-            if hashlib.sha256(receipt).digest() != closed.receipt_digest:
-                raise StoreDamaged(f"the receipt of unit {ueid.hex()} is not the one in the ledger")
+            _check_receipt(connection, ueid, receipt, raw, roots, realm)
             proven += 1
+    for ueid, receipt, raw in connection.execute("SELECT ueid, receipt, closed FROM finals"):
+        _check_receipt(connection, ueid, receipt, raw, roots, realm)
+        proven += 1
+    if proven != walk.told:
+        raise StoreDamaged(f"{walk.told} receipts stand in the ledger, and {proven} Closeds are kept")
     return count, proven
+
+
+def _check_receipt(
+    connection: Connection, ueid: bytes, receipt: object, raw: bytes, roots: tuple[bytes, ...], realm: str
+) -> None:
+    closed = _check_closed(connection, ueid, raw, roots, realm)
+    _check_octets(receipt, f"the receipt of unit {ueid.hex()}")
+    assert isinstance(receipt, bytes)  # just looked at
+    if hashlib.sha256(receipt).digest() != closed.receipt_digest:
+        raise StoreDamaged(f"the receipt of unit {ueid.hex()} is not the one in the ledger")
 
 
 def _check_closed(connection: Connection, ueid: bytes, raw: bytes, roots: tuple[bytes, ...], realm: str) -> Closed:

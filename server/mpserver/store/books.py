@@ -129,15 +129,16 @@ class SqlBooks:
 def find_unit(connection: Connection, ueid: bytes) -> Unit | None:
     """One board, read in whatever transaction the connection is in."""
     rows = connection.execute(
-        "SELECT units.ueid, product, job, state, sign_key, attester, grade, closed, kind, id"
-        " FROM units LEFT JOIN hardware_ids ON hardware_ids.ueid = units.ueid WHERE units.ueid = ?",
+        "SELECT units.ueid, product, job, state, sign_key, attester, grade, units.closed, finals.closed,"
+        " kind, id FROM units LEFT JOIN hardware_ids ON hardware_ids.ueid = units.ueid"
+        " LEFT JOIN finals ON finals.ueid = units.ueid WHERE units.ueid = ?",
         (ueid,),
     ).fetchall()
     if not rows:
         return None
-    name, product, job, state, sign_key, attester, grade, closed = rows[0][:8]
-    ids = MappingProxyType({row[8]: row[9] for row in rows if row[8] is not None})
-    return Unit(*(name, product, job, state, sign_key, attester, grade), ids, closed)
+    name, product, job, state, sign_key, attester, grade, closed, final = rows[0][:9]
+    ids = MappingProxyType({row[9]: row[10] for row in rows if row[9] is not None})
+    return Unit(*(name, product, job, state, sign_key, attester, grade), ids, closed, final)
 
 
 def write_checks(checks: Mapping[str, SlotCheck]) -> bytes:

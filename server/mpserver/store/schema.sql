@@ -41,6 +41,13 @@ CREATE TABLE units (
     closed BLOB
 );
 
+-- What a board's production image said: its final receipt, and the Closed that answered it.
+CREATE TABLE finals (
+    ueid BLOB PRIMARY KEY REFERENCES units (ueid),
+    receipt BLOB NOT NULL,
+    closed BLOB NOT NULL
+);
+
 -- One owner for ever, across jobs, products and realms.
 CREATE TABLE hardware_ids (
     kind TEXT NOT NULL,

@@ -26,6 +26,9 @@ from mpwire.merkle import Frontier, load_frontier
 ALARMS_PER_UNIT: Final = 16
 """Rows of newcomers kept for one board and kind of alarm; more are counted in one row without a name."""
 
+_KEEP_CLOSED: Final = "UPDATE units SET receipt = ?, closed = ?, state = 'provisioned' WHERE ueid = ?"
+_KEEP_FINAL: Final = "INSERT INTO finals (receipt, closed, ueid) VALUES (?, ?, ?)"
+
 CloseReceipt: TypeAlias = Callable[[int, Sequence[bytes], bytes, bytes], bytes]
 """(index, inclusion path, entry, signed head) to the Closed."""
 Outcome: TypeAlias = bytes | Exception
@@ -42,6 +45,8 @@ class Work(NamedTuple):
     """The device key that asked, 65 bytes: an alarm about this order is kept under its thumbprint."""
     receipt: bytes = b""
     """What `close` answers, as said: kept beside the Closed."""
+    is_final: bool = False
+    """The second receipt of a board, by its production image."""
 
 
 @dataclass(slots=True)
@@ -141,8 +146,7 @@ class Sequencer:
                 continue
             closed = one.work.close(index - 1, growth.path(index - 1), one.entries[-1], growth.head)
             self._connection.execute(
-                "UPDATE units SET receipt = ?, closed = ?, state = 'provisioned' WHERE ueid = ?",
-                (one.work.receipt, closed, one.work.ueid),
+                _KEEP_FINAL if one.work.is_final else _KEEP_CLOSED, (one.work.receipt, closed, one.work.ueid)
             )
             one.outcome = closed
         return [self._read_closed(one.work.ueid) if one.outcome is None else one.outcome for one in done]
