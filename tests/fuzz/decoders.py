@@ -21,6 +21,7 @@ from mpagent.image import Image, WantedSlot
 from mpagent.record import RECORD, RECORD_MAX_BYTES, Record, Stage
 from mpagent.settings import read_settings
 from mpagent.vault import GENERATION, VAULT_MAX_BYTES, Generation, SealedSlot
+from mpserver.importlist import SignedKeys, read_list
 from mpwire import cose, evidence, labels, limits, registry, tpm2
 from mpwire.codec import Tag, decode, encode
 from mpwire.cose import thumbprint, write_sign1
@@ -30,7 +31,7 @@ from mpwire.messages import eat, grant, issuer, plain
 from mpwire.shape import MapOf
 from mpwire.trust import Trust, apply_trust_update, read_head, read_signed, write_signed
 from tests.fuzz.mutation import mutate_bytes, mutate_cbor, mutate_toml
-from tests.vectors import exchange, world
+from tests.vectors import exchange, imports, world
 
 Feed = Callable[[bytes], object]
 
@@ -140,6 +141,8 @@ def message_doors() -> dict[str, Door]:
         "head": (issuer.HEAD, take_payload(closed.head)),
         "issuer-certificate": (issuer.ISSUER_CERTIFICATE, take_payload(chain[0])),  # type: ignore[index,arg-type]
         "trust-update": (issuer.TRUST_UPDATE, take_payload(world.trust_update())),
+        "import-list": (issuer.IMPORT_LIST, encode(imports.payload([imports.MP, imports.TPM, imports.OPTEE]))),
+        "import-record": (issuer.IMPORT_RECORD, encode({**imports.MP, 6: "imx8mp"})),
     }
     return {name: _table(table, limits.MESSAGE_MAX_BYTES, raw) for name, (table, raw) in parts.items()}
 
@@ -206,7 +209,30 @@ def trust_doors() -> dict[str, Door]:
         "certificate": Door(feed_certificate, take_payload(world.head_chain()[0])),
         "update": Door(feed_update, update),
         "update-payload": Door(feed_update_payload, take_payload(update)),
+        **_import_doors(),
     }
+
+
+def _import_doors() -> dict[str, Door]:
+    """Import lists: keys come out of a list only if they stand in it once, whole, under the one trusted signer."""
+    point = imports.SIGNER.public_key()
+    sample = encode(imports.payload([imports.MP, imports.TPM, imports.OPTEE]))
+
+    def read(raw: bytes) -> SignedKeys:
+        return read_list(raw, world.REALM, {thumbprint(point): point})
+
+    signed = imports.seal(decode(sample))
+    good = read(signed)
+
+    def feed(raw: bytes) -> None:
+        told = read(raw)
+        assert (told.keys, told.sequence) == (good.keys, good.sequence), "a list that nobody signed"
+
+    def feed_payload(raw: bytes) -> None:
+        told = read(write_sign1(imports.HEADERS, raw, labels.AAD_IMPORT, imports.SIGNER.sign))
+        assert 1 <= len(told.keys) == len({one.key_id for one in told.keys}) and told.sequence >= 1
+
+    return {"import": Door(feed, signed), "import-payload": Door(feed_payload, sample)}
 
 
 def tpm2_doors() -> dict[str, Door]:

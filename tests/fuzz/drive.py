@@ -9,7 +9,9 @@ from random import Random
 
 import atheris
 
-with atheris.instrument_imports(include=["mpwire", "mpagent", "mpissuer", "mpserver.console", "mpserver.mpfinding"]):
+OURS = ["mpwire", "mpagent", "mpissuer", "mpserver.console", "mpserver.importlist", "mpserver.mpfinding"]
+
+with atheris.instrument_imports(include=OURS):
     from tests.fuzz.appraisal import ISSUER
     from tests.fuzz.decoders import WIRE, knock
 
