@@ -199,3 +199,40 @@ def test_closed_output_is_an_exit_code_and_no_trace(tmp_path: Path) -> None:
     with open("/dev/full", "wb") as full:
         done = subprocess.run(face(tmp_path, "face", "--once"), stdout=full, stderr=subprocess.PIPE, timeout=20)
     assert (done.returncode, done.stderr.count(b"\n")) == (73, 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "words"),
+    [
+        ("", 78, b"no LED is named; write indicator = "),
+        ('indicator = "green"\n', 78, b"indicator must be a list of 1 to 4 values"),
+        ('indicator = ["../../etc"]\n', 78, b"indicator must be a list of names of LEDs as in /sys/class/leds"),
+        ('indicator = ["green:status"]\n', 74, b"no LED 'green:status' on this board; there are: none. Next: correct"),
+    ],
+)
+def test_wrong_indicator_is_named(tmp_path: Path, settings: str, code: int, words: bytes) -> None:
+    (tmp_path / "etc/mpagent").mkdir(parents=True)
+    (tmp_path / "etc/mpagent/mpagent.toml").write_text(settings)
+    done = subprocess.run(face(tmp_path, "face", "--leds"), capture_output=True, timeout=20)
+    assert (done.returncode, words in done.stderr, done.stderr.count(b"\n")) == (code, True, 1), done.stderr
+
+
+def test_leds_follow_a_run_of_a_real_process(counter: Counter, tmp_path: Path) -> None:  # noqa: F811
+    disk = counter.make_board(tmp_path / "b1")
+    led = disk / "sys/class/leds/green:status"
+    led.mkdir(parents=True)
+    for name, content in (("trigger", ""), ("brightness", ""), ("max_brightness", "1\n")):
+        (led / name).write_text(content)
+    with open(disk / "etc/mpagent/mpagent.toml", "a") as file:
+        file.write('indicator = ["green:status"]\n')
+    lamp = subprocess.Popen(face(disk, "face", "--leds"), stderr=subprocess.PIPE)
+    try:
+        counter.enroll(disk)
+        limit = time.monotonic() + 20
+        while (led / "brightness").read_text() != "1":
+            assert lamp.poll() is None and time.monotonic() < limit
+            time.sleep(0.1)
+        assert (led / "trigger").read_text() == "none"
+    finally:
+        lamp.terminate()
+        lamp.communicate(timeout=10)

@@ -161,3 +161,12 @@ def test_systemd_makes_the_users_and_folders_in_a_root_of_our_own(tmp_path: Path
     assert (folders.returncode, folders.stderr) == (0, "")
     assert (tmp_path / "var/lib/mpagent").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "run/mpagent").stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("name", [path.name for path in sorted((UNITS / "examples/mpagent.service.d").iterdir())])
+def test_systemd_takes_each_drop_in_of_the_examples(name: str, staged: Path) -> None:
+    folder = staged / "etc/systemd/system/mpagent.service.d"
+    folder.mkdir(parents=True)
+    (folder / name).write_text((UNITS / "examples/mpagent.service.d" / name).read_text())
+    done = analyze("verify", f"--root={staged}", "mpagent.service")
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
