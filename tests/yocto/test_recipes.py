@@ -296,3 +296,13 @@ def test_the_door_for_linux_is_opened_in_the_provisioning_configuration_alone() 
     }
     assert named == {"mpagent-provisioning.conf"}
     assert "TMPDIR" in (LAYER / "conf/multiconfig/mpagent-provisioning.conf").read_text()
+
+
+def test_a_board_without_its_state_partition_is_not_enrolled_into_memory() -> None:
+    mount = (LAYER / "recipes-mpagent/mpagent/files/var-lib-mpagent.mount").read_text().splitlines()
+    assert {"Where=/var/lib/mpagent", "After=var-volatile-lib.service"} <= set(mount)
+    for unit in ("mpagent.service", "mpagent-credentials.service", "mpagent-finish.service"):
+        assert "RequiresMountsFor=/var/lib/mpagent" in (ROOT / "systemd" / unit).read_text().splitlines()
+    label = "mpagent-state"
+    assert f"What=/dev/disk/by-label/{label}" in mount
+    assert f"--label {label} " in (LAYER / "recipes-mpagent/images/mpagent-imx8m.wks.in").read_text()
