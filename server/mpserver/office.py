@@ -97,15 +97,18 @@ class Office:
 
     def trusted_signers(self) -> dict[bytes, bytes]:
         """Points of the signers whose import lists count, by thumbprint."""
-        return dict(self._connection.execute("SELECT thumbprint, point FROM import_signers").fetchall())
+        rows = self._connection.execute("SELECT thumbprint, point FROM import_signers WHERE dismissed_at IS NULL")
+        return dict(rows.fetchall())
 
     def trust_signer(self, point: bytes) -> bool:
-        """True when it was new. Raises NeedsPerson in realm production, where one person is not enough."""
+        """True when it was new. Raises NeedsPerson in realm production, where one person is not enough; dismissed."""
         if self._state.realm == "production":
             raise NeedsPerson("in realm production two people trust a signer, with passkeys: not in this version")
         name = thumbprint(point)
         if name in self.trusted_signers():
             return False
+        if self._count("SELECT count(*) FROM import_signers WHERE thumbprint = ?", name):
+            raise NeedsPerson(f"signer {name.hex()} was dismissed, which is for good: make another")
 
         def act() -> None:
             self._connection.execute(
@@ -114,6 +117,21 @@ class Office:
             )
 
         self._do("signer", "trust", name.hex(), digest_of_object("signer", name, point), act)
+        return True
+
+    def dismiss_signer(self, name: bytes) -> bool:
+        """False when it was done before. What his lists registered stays. Raises NeedsPerson: nobody trusted him."""
+        if not self._count("SELECT count(*) FROM import_signers WHERE thumbprint = ?", name):
+            raise NeedsPerson(f"no signer {name.hex()} was ever trusted; `mpserver key signers` lists all")
+        if name not in self.trusted_signers():
+            return False
+
+        def act() -> None:
+            self._connection.execute(
+                "UPDATE import_signers SET dismissed_at = ? WHERE thumbprint = ?", (self._state.clock.now(), name)
+            )
+
+        self._do("signer", "dismiss", name.hex(), digest_of_object("dismissed", name), act)
         return True
 
     def import_list(self, told: SignedKeys) -> int:
@@ -131,6 +149,8 @@ class Office:
         row = (told.signer, told.sequence, told.digest, len(told.keys))
 
         def act() -> None:
+            if told.signer not in self.trusted_signers():
+                raise NeedsPerson("import-signer: the signer was dismissed just now")
             self._check_sequence(told)
             self._connection.execute(
                 "INSERT INTO import_lists (signer, sequence, digest, records, taken_at) VALUES (?, ?, ?, ?, ?)",

@@ -310,6 +310,40 @@ def test_the_private_key_stays_off_the_server(desk: Oem) -> None:
     assert [one for one in desk.state.rglob("*") if one.is_file() and body in one.read_bytes()] == []
 
 
+def test_a_dismissed_signers_lists_are_refused_for_good(oem: Oem) -> None:
+    """T-375 Stolen signer: once it is known, no list of his counts, and nobody trusts him again by mistake."""
+    oem.read("key", "import", oem.sign(1, ek(1)))
+    stolen = oem.sign(2, ek(2))
+    assert oem.read("key", "dismiss-signer", oem.signer)["new"] is True
+    assert oem.read("key", "dismiss-signer", oem.signer)["new"] is False
+    before = oem.rows()
+    code, _, err = oem.run("key", "import", stolen)
+    assert code == 77 and "import-signer" in err
+    code, _, err = oem.run("key", "trust-signer", oem.point, "--confirm", oem.signer)
+    assert code == 77 and "was dismissed, which is for good" in err
+    assert oem.rows() == before and oem.keys() == [ek(1)["ek_name"]]
+    assert [one["state"] for one in oem.read("key", "signers")] == ["dismissed"]
+    assert oem.entries()[-1] == ("signer", oem.signer) and oem.run("ledger", "verify")[0] == 0
+    with closing(sqlite3.connect(oem.state / "ledger.db")) as connection, connection:
+        connection.execute("UPDATE import_signers SET dismissed_at = NULL")
+    code, _, err = oem.run("ledger", "verify")
+    assert code == 65 and "his dismissal" in err
+
+
+def test_a_list_read_before_its_signer_was_dismissed_is_refused(oem: Oem) -> None:
+    """T-375 Stolen signer: a command that verified the list a moment before does not enter it a moment after."""
+    raw, state = Path(oem.sign(1, ek(1))).read_bytes(), open_state(oem.state)
+    try:
+        office = Office(state)
+        told = read_list(raw, "lab", office.trusted_signers())
+        oem.read("key", "dismiss-signer", oem.signer)
+        with pytest.raises(NeedsPerson, match="import-signer"):
+            office.import_list(told)
+    finally:
+        state.close()
+    assert oem.keys() == []
+
+
 def test_the_signers_key_and_a_list_are_for_their_owner_alone(oem: Oem) -> None:
     """T-292 Careless print: a list may hold an MP public key that is a secret."""
     secret = {**MP, "mp_use": "secret"}
@@ -336,11 +370,15 @@ def test_a_signers_key_that_others_can_read_signs_nothing(oem: Oem) -> None:
 @pytest.mark.parametrize(
     ("statement", "said"),
     [
-        ("DELETE FROM import_lists", "has no row"),
+        ("DELETE FROM import_lists", "or a list taken, that no row has"),
         ("UPDATE import_lists SET sequence = 1", "import list 1 of signer"),
         ("UPDATE import_lists SET digest = zeroblob(32)", "import list 3 of signer"),
         ("UPDATE import_lists SET records = 2", "import list 3 of signer"),
-        ("INSERT INTO import_signers VALUES (zeroblob(32), zeroblob(65), 1)", "is not trusted as the ledger says"),
+        (
+            "INSERT INTO import_signers VALUES (zeroblob(32), zeroblob(65), 1, NULL)",
+            "is not trusted as the ledger says",
+        ),
+        ("UPDATE import_signers SET dismissed_at = 1", "is not trusted as the ledger says"),
         ("UPDATE import_signers SET point = zeroblob(65)", "is not trusted as the ledger says"),
     ],
 )
@@ -393,6 +431,8 @@ def test_one_record_too_many_is_named_before_anything_is_signed(oem: Oem) -> Non
         (["trust-signer", "04" + "00" * 64], "no point of P-256"),
         (["trust-signer", "LIST"], "no point of P-256"),
         (["trust-signer", "RSA"], "no point of P-256"),
+        (["dismiss-signer", "00"], "a thumbprint has 64 hex digits"),
+        (["dismiss-signer", "everybody"], "a thumbprint has 64 hex digits"),
         (["import", "NONE"], "cannot read"),
         (["import", "BINARY"], "neither a signed list nor UTF-8"),
         (["import", "CARD"], "kind must be"),
@@ -420,6 +460,12 @@ def test_a_mistyped_command_is_one_line_and_leaves_nothing(desk: Oem, words: lis
     assert (desk.folder / "signer.pem").read_bytes() == key
 
 
+def test_a_signer_whom_nobody_trusted_cannot_be_dismissed(desk: Oem) -> None:
+    before = desk.rows()
+    code, _, err = desk.run("key", "dismiss-signer", desk.signer)
+    assert code == 77 and "was ever trusted" in err and desk.rows() == before
+
+
 def test_a_key_that_cannot_be_written_is_named(desk: Oem) -> None:
     code, _, err = desk.run("key", "new-signer", "--out", str(desk.folder / "no" / "where.pem"))
     assert code == 74 and "cannot write" in err
@@ -427,6 +473,6 @@ def test_a_key_that_cannot_be_written_is_named(desk: Oem) -> None:
 
 def test_the_completion_knows_the_commands_of_lists(desk: Oem) -> None:
     script = desk.run("completion", "bash")[1]
-    for path in ("new-signer", "sign-list", "trust-signer", "signers"):
+    for path in ("new-signer", "sign-list", "trust-signer", "dismiss-signer", "signers"):
         assert f'"key {path}"' in script
     assert "--sequence" in script and "--confirm" in script

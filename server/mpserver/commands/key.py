@@ -11,7 +11,7 @@ from typing import Any, Final
 from mpissuer.ports import RegisteredKey
 from mpserver.errors import NeedsPerson, Usage
 from mpserver.handed import read_file, read_fingerprint, read_hex
-from mpserver.importlist import FIRST_BYTE, read_list, write_list
+from mpserver.importlist import FIRST_BYTE, THUMBPRINT_BYTES, read_list, write_list
 from mpserver.keyrecords import KEY_FILE_MAX_BYTES, read_key_records
 from mpserver.keystore import load_key_file, make_key_file
 from mpserver.office import Office
@@ -39,6 +39,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     trust.add_argument("point", metavar="POINT|FILE", help="130 hex digits, or a file with them or a PEM public key")
     trust.add_argument("--confirm", metavar="THUMBPRINT", help="do it if this is the key's thumbprint")
     trust.set_defaults(run=trust_signer)
+    dismiss = verbs.add_parser("dismiss-signer", help="take no list of this signer any more, for good")
+    dismiss.add_argument("thumbprint", help="as `key signers` prints it, whole")
+    dismiss.set_defaults(run=dismiss_signer)
     verbs.add_parser("signers", help="whose lists are taken, and the last one of each").set_defaults(run=list_signers)
     new = verbs.add_parser("new-signer", help="off line: make the key of a signer")
     new.add_argument("--out", required=True, type=Path, metavar="FILE", help="private key, PEM, mode 600")
@@ -134,6 +137,20 @@ def trust_signer(options: argparse.Namespace) -> Shown:
     return Shown(value, f"signer {name} {words}")
 
 
+def dismiss_signer(options: argparse.Namespace) -> Shown:
+    """Takes one person and no confirmation: a stolen key has to end at once, and another signer is soon made."""
+    name = read_hex(read_fingerprint(options.thumbprint))
+    if name is None or len(name) != THUMBPRINT_BYTES:
+        raise Usage(f"a thumbprint has {2 * THUMBPRINT_BYTES} hex digits; `mpserver key signers` shows them")
+    state = open_state(options.dir)
+    try:
+        new = Office(state).dismiss_signer(name)
+    finally:
+        state.close()
+    words = "is dismissed; what its lists registered stays" if new else "was dismissed already"
+    return Shown({"thumbprint": name.hex(), "trusted": False, "new": new}, f"signer {name.hex()} {words}")
+
+
 def _read_point(told: str) -> bytes:
     """Raises Usage: it is neither a point nor a file with one."""
     raw = read_hex(told)
@@ -167,13 +184,21 @@ def list_signers(options: argparse.Namespace) -> Shown:
     connection = open_ledger(Places(options.dir))
     try:
         rows = connection.execute(
-            "SELECT thumbprint, point, added_at, count(sequence), coalesce(max(sequence), 0) FROM import_signers"
-            " LEFT JOIN import_lists ON signer = thumbprint GROUP BY thumbprint ORDER BY added_at, thumbprint"
+            "SELECT thumbprint, dismissed_at IS NULL, added_at, count(sequence), coalesce(max(sequence), 0)"
+            " FROM import_signers LEFT JOIN import_lists ON signer = thumbprint GROUP BY thumbprint"
+            " ORDER BY added_at, thumbprint"
         ).fetchall()
     finally:
         connection.close()
     value = [
-        {"thumbprint": row[0].hex(), "trusted_at": row[2], "lists": row[3], "last_sequence": row[4]} for row in rows
+        {
+            "thumbprint": row[0].hex(),
+            "state": "trusted" if row[1] else "dismissed",
+            "trusted_at": row[2],
+            "lists": row[3],
+            "last_sequence": row[4],
+        }
+        for row in rows
     ]
     return Shown(value, "" if value else "no signers: mpserver key trust-signer POINT|FILE")
 

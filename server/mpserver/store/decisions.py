@@ -38,16 +38,19 @@ def check_decisions(connection: Connection, decided: Decided) -> None:
 def _check_imports(connection: Connection, decided: Decided) -> None:
     """Both ways: a signer that nobody trusted lets strangers in, and a list forgotten can be played again."""
     left = {one for one in decided if one[0] in ("signer", "import")}
-    for thumbprint, point in connection.execute("SELECT thumbprint, point FROM import_signers"):
-        if not _holds(decided, "signer", "signer", thumbprint, point):
-            raise StoreDamaged(f"signer {thumbprint.hex()} of import lists is not trusted as the ledger says")
-        left.discard(("signer", digest_of_object("signer", thumbprint, point)))
+    for name, point, dismissed in connection.execute(
+        "SELECT thumbprint, point, dismissed_at IS NOT NULL FROM import_signers"
+    ):
+        acts = [("signer", name, point), *([("dismissed", name)] if dismissed else [])]
+        if not all(_holds(decided, "signer", *act) for act in acts):
+            raise StoreDamaged(f"signer {name.hex()} of import lists is not trusted as the ledger says")
+        left -= {("signer", digest_of_object(*act)) for act in acts}
     for row in connection.execute("SELECT signer, sequence, digest, records FROM import_lists"):
         if not _holds(decided, "import", "import", *row):
             raise StoreDamaged(f"import list {row[1]} of signer {row[0].hex()} is not the one in the ledger")
         left.discard(("import", digest_of_object("import", *row)))
     if left:
-        raise StoreDamaged("a signer of import lists or a list that was taken stands in the ledger and has no row")
+        raise StoreDamaged("the ledger has a signer of import lists, his dismissal, or a list taken, that no row has")
 
 
 def _find_states(decided: Decided, name: str) -> tuple[str, ...]:

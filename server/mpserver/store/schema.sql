@@ -92,7 +92,8 @@ CREATE TABLE attester_keys (
 CREATE TABLE import_signers (
     thumbprint BLOB PRIMARY KEY CHECK (length(thumbprint) = 32),
     point BLOB NOT NULL CHECK (length(point) = 65),
-    added_at INTEGER NOT NULL
+    added_at INTEGER NOT NULL,
+    dismissed_at INTEGER
 );
 CREATE TABLE import_lists (
     signer BLOB NOT NULL REFERENCES import_signers (thumbprint),
