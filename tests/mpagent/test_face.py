@@ -14,6 +14,7 @@ import pytest
 
 from mpagent.face.letters import HEIGHT, write_large
 from mpagent.face.screen import COLUMNS, LINES, Console, draw, render
+from mpagent.face.show import has_blocks
 from mpagent.standing import Standing, StandingFile, State, read_boot
 
 from .test_cli import Counter, counter  # noqa: F401  # the fixture
@@ -150,6 +151,36 @@ class Terminal:
             self.process.terminate()
         self.process.wait(10)
         os.close(self._master)
+
+
+@pytest.mark.parametrize(
+    ("device", "flags", "blocks"),
+    [
+        ((4, 1), 0x4000, True),
+        ((4, 1), 0, False),
+        ((136, 3), 0x4500, True),
+        ((143, 3), 0x500, False),
+        ((4, 64), 0x4000, False),
+        ((204, 64), 0x4000, False),
+        ((207, 16), 0x4000, False),
+        ((5, 1), 0x4000, False),
+    ],
+    ids=["tty1", "tty1-latin", "pts", "pts-latin", "ttyS0", "ttyAMA0", "ttymxc0", "console"],
+)
+def test_serial_line_gets_plain_ascii_whatever_systemd_set_on_it(
+    device: tuple[int, int], flags: int, blocks: bool
+) -> None:
+    assert has_blocks(os.makedev(*device), flags) is blocks
+
+
+@pytest.mark.parametrize(("word", "blocks"), [("--ascii", False), ("--blocks", True)])
+def test_who_knows_the_console_better_says_so(tmp_path: Path, word: str, blocks: bool) -> None:
+    StandingFile(tmp_path / "run/mpagent").write(FAIL._replace(boot=read_boot()))
+    terminal = Terminal(face(tmp_path, "face", word), not blocks, (24, 80))
+    try:
+        assert ("█" in terminal.read_until("stage proven")) is blocks
+    finally:
+        terminal.close()
 
 
 @pytest.mark.parametrize("utf8", [True, False])

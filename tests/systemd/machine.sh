@@ -26,6 +26,8 @@ random 1 8
 urandom 1 9
 tty 5 0
 NODES
+mount -t devpts devpts "$root/dev/pts"
+ln -s pts/ptmx "$root/dev/ptmx"
 mount -t proc proc "$root/proc"
 mount -t sysfs -o ro sysfs "$root/sys"
 mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"

@@ -102,3 +102,31 @@ def test_failure_that_heals_reaches_the_target_after_all(counter: Counter, tmp_p
     first, last = lines[: lines.index(f"not reached {TARGET}")], lines[lines.index(f"not reached {TARGET}") :]
     assert "ExecMainStatus=74" in first
     assert {"ActiveState=active", "ExecMainStatus=0", f"reached {TARGET}", "reached dependent.service"} <= set(last)
+
+
+def test_face_draws_on_its_terminal_as_a_user_who_sees_no_vault(counter: Counter, tmp_path: Path) -> None:  # noqa: F811
+    """The other end of a pseudo-terminal is the screen."""
+    disk = counter.make_board(tmp_path / "board")
+    counter.enroll(disk)
+    trial = f"""
+    /trial/python/bin/python3 -c '
+import os
+master, slave = os.openpty()
+os.symlink(os.ttyname(slave), "/dev/ttyFACE")
+with open("/trial/out/screen", "wb", 0) as file:
+    while True:
+        file.write(os.read(master, 65536))
+' &
+    wait_for systemctl is-active --quiet {TARGET}
+    wait_for test -e /dev/ttyFACE
+    cp /trial/board/disk/run/mpagent/standing /run/mpagent/standing
+    sed -i 's#--root /trial/board/disk##' /usr/bin/mpagent
+    systemctl start mpagent-face@ttyFACE.service
+    wait_for grep -q 'stage done' /trial/out/screen
+    systemctl show mpagent-face@ttyFACE.service --property=ActiveState,NRestarts,User
+    stat -c '%A' /var/lib/mpagent
+    """
+    lines = boot(disk.parent, tmp_path / "out", trial)
+    assert {"ActiveState=active", "NRestarts=0", "User=mpagent-face", "drwx------"} <= set(lines)
+    screen = (tmp_path / "out/screen").read_text()
+    assert "#######     ####     ######    ######" in screen and "4 slots unsealed in this boot" in screen

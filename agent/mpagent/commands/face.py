@@ -15,7 +15,9 @@ ABOUT = "show PASS or FAIL, why, and which board this is, on a console or by LED
 def configure(parser: ArgumentParser) -> None:
     """Options of this command."""
     parser.add_argument("--once", action="store_true", help="show how it stands now, and end")
-    parser.add_argument("--ascii", action="store_true", help="no half blocks, whatever the console says it can show")
+    drawn = parser.add_mutually_exclusive_group()
+    drawn.add_argument("--ascii", action="store_false", dest="blocks", default=None, help="draw with ASCII alone")
+    drawn.add_argument("--blocks", action="store_true", default=None, help="draw half blocks on a serial line, too")
     parser.add_argument("--leds", action="store_true", help="light the LEDs that mpagent.toml names, and show nothing")
 
 
@@ -29,7 +31,7 @@ def run(arguments: Namespace) -> int:
     from mpagent.standing import StandingFile
 
     file = StandingFile(Places(arguments.root).run)
-    console = None if sys.stdout is None else find_console(sys.stdout.fileno(), arguments.ascii)
+    console = None if sys.stdout is None else find_console(sys.stdout.fileno(), arguments.blocks)
     if arguments.once or console is None:
         plain = Console(lines=None, blocks=False) if console is None else console._replace(lines=None)
         _print(file.read(), read_serial(arguments.root), plain)

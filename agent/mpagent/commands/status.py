@@ -54,7 +54,7 @@ def _watch(arguments: Namespace) -> int:
     from mpagent.output import put_bytes, put_line
     from mpagent.standing import StandingFile
 
-    console = None if sys.stdout is None else find_console(sys.stdout.fileno(), ascii_only=False)
+    console = None if sys.stdout is None else find_console(sys.stdout.fileno(), None)
     file, standing = StandingFile(Places(arguments.root).run), None
     try:
         for standing in follow(file, time.sleep):

@@ -14,7 +14,12 @@ from mpagent.standing import Standing, StandingFile, State, clean
 LOOK_S: Final = 0.5
 """Between two looks at a file of a few hundred bytes."""
 _UTF8: Final = 0x4000
-"""IUTF8 of termios(3): the kernel's screens have it, a serial line where somebody set it."""
+"""IUTF8 of termios(3)."""
+_SCREENS: Final = 4
+_SERIAL_FROM: Final = 64
+"""Major 4: virtual consoles below this minor, serial lines from it on."""
+_EMULATORS: Final = range(136, 144)
+"""Majors of pseudo-terminals."""
 _SERIAL_MAX_BYTES: Final = 64
 _CLEAR: Final = "\x1b[H\x1b[2J"
 _HIDE: Final = "\x1b[?25l"
@@ -22,13 +27,28 @@ SHOW_CURSOR: Final = "\x1b[?25h"
 _ENDS: Final = (State.PASS, State.FAIL)
 
 
-def find_console(descriptor: int, ascii_only: bool) -> Console | None:
-    """What this descriptor can show; None where it is no terminal. A serial line that knows no size is 80 by 24."""
+def find_console(descriptor: int, blocks: bool | None) -> Console | None:
+    """What this descriptor can show; None where it is no terminal. A serial line that knows no size is 80 by 24.
+
+    `blocks` says whether it has half blocks, None: find out.
+    """
     if not os.isatty(descriptor):
         return None
     lines, columns = struct.unpack("HHHH", fcntl.ioctl(descriptor, termios.TIOCGWINSZ, bytes(8)))[:2]
-    blocks = bool(termios.tcgetattr(descriptor)[0] & _UTF8) and not ascii_only
+    if blocks is None:
+        blocks = has_blocks(os.fstat(descriptor).st_rdev, termios.tcgetattr(descriptor)[0])
     return Console(columns or COLUMNS, lines or LINES, blocks, colours=True)
+
+
+def has_blocks(device: int, input_flags: int) -> bool:
+    """Whether a terminal of this device number, with these flags of termios(3), draws UTF-8.
+
+    IUTF8 tells it of the kernel's screens and of terminal emulators. On a serial line it tells nothing: systemd sets it
+    on each terminal it resets, whatever stands at the other end. Numbers: Documentation/admin-guide/devices.txt.
+    """
+    major, minor = os.major(device), os.minor(device)
+    screen, emulator = major == _SCREENS and minor < _SERIAL_FROM, major in _EMULATORS
+    return (screen or emulator) and bool(input_flags & _UTF8)
 
 
 def read_serial(root: Path) -> str:
