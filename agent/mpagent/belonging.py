@@ -1,15 +1,17 @@
 """Whether a disk belongs to the chip it runs on (design promise P12), and to the parts the enrollment began with."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from mpagent.errors import ForeignDisk, HardwareGone
-from mpagent.hal.ports import Board
+from mpagent.hal.ports import Board, Soc
 from mpagent.proof import name_board
 from mpagent.record import Record
+from mpwire.ueid import make_ueid
 
 _KEPT: Final = ("attest", "seal", "keys", "counter")
 """The choices a Proof and a vault depend on."""
+_FOREIGN: Final = "this disk belongs to another board: its record names another chip"
 
 
 def note_choice(board: Board) -> Mapping[str, str]:
@@ -22,12 +24,29 @@ def check_chip(record: Record, board: Board) -> None:
 
     Raises ForeignDisk when the record names another chip, HardwareGone when another backend is in use than before.
     """
-    for sort, before in record.chosen.items():
-        now = board.chosen.get(sort)
-        if now != before:
+    check_choice(record, board.chosen, _KEPT)
+    if record.ueid is not None and record.ueid != name_board(board):
+        raise ForeignDisk(_FOREIGN)
+
+
+def check_fuses(record: Record, soc: Soc) -> None:
+    """`check_chip` for who only reads, on a board that its fuses name: MP is shut in a production image.
+
+    Raises ForeignDisk when the record names another chip, HardwareGone where the fuses cannot be read.
+    """
+    facts = soc.read_facts()
+    if facts.uid is None:
+        raise HardwareGone("this board is named by its fuse UID, and the chip gives none")
+    if record.ueid != make_ueid("mp", facts.family, facts.uid):
+        raise ForeignDisk(_FOREIGN)
+
+
+def check_choice(record: Record, chosen: Mapping[str, str], sorts: Collection[str]) -> None:
+    """Raises HardwareGone when a backend of one of these sorts is another than the one the record began with."""
+    for sort in sorts:
+        before, now = record.chosen.get(sort), chosen.get(sort)
+        if before is not None and now != before:
             raise HardwareGone(
                 f"this board began with {sort} = {before!r}, and now {now!r} is the first that is there",
                 advice=f"bring {before!r} back, or have the OEM approve a rework; mpagent doctor tries each part",
             )
-    if record.ueid is not None and record.ueid != name_board(board):
-        raise ForeignDisk("this disk belongs to another board: its record names another chip")

@@ -1,6 +1,8 @@
 """The other ways out: the kernel's keyring, a file for a script, and systemd's own programs on our socket."""
 
 import os
+import re
+import secrets
 import shutil
 import socket
 import subprocess
@@ -8,14 +10,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from mpagent.hal.caam.keyctl import USER, KernelKeys
+
 from .credential_desk import ASKED, CLOUD, DISK, VALUES, ask, make_disk, provision, serving
 
-KEY = "mpagent-test:wifi"
 CRYPTSETUP = "/usr/lib/systemd/systemd-cryptsetup"
 
 
@@ -39,65 +41,69 @@ def keyctl(*words: str) -> "subprocess.CompletedProcess[bytes]":
     )
 
 
-@contextmanager
-def without_key() -> Iterator[None]:
-    """The kernel's keys outlive processes: none of ours is there before or after."""
+@pytest.fixture
+def key() -> Iterator[str]:
+    """A description of our own: the kernel's keys are for every process of the user, and outlive it."""
+    found = f"mpagent-test-{secrets.token_hex(8)}:wifi"
+    yield found
     for word in ("user", "logon"):
-        keyctl("purge", word, KEY)
-    try:
-        yield
-    finally:
-        for word in ("user", "logon"):
-            keyctl("purge", word, KEY)
+        keyctl("purge", word, found)
 
 
-def find_key(kind: str = "user") -> bytes:
-    return keyctl("search", "@u", kind, KEY).stdout.strip()
+def name_key(disk: Path, key: str, kind: str = "user") -> Path:
+    """The same board with another key in its image."""
+    anchors = disk / "usr/lib/mpagent/anchors.toml"
+    text = re.sub(r'key = ".*"\ntype = ".*"', f'key = "{key}"\ntype = "{kind}"', anchors.read_text())
+    anchors.write_text(text)
+    return disk
 
 
-def test_kernel_holds_the_key_for_sessions_of_this_user_alone(disk: Path) -> None:
+def find_key(key: str, kind: str = "user") -> bytes:
+    return keyctl("search", "@u", kind, key).stdout.strip()
+
+
+def test_kernel_holds_the_key_for_sessions_of_this_user_alone(disk: Path, key: str) -> None:
     """T-527 Neighbour: a process without the user's keyring looks for the key by its description and its number."""
-    with without_key():
-        done = run(disk, "credentials", "keyring")
-        assert (done.returncode, done.stdout) == (0, b"1 keys are in the user keyring\n"), done.stderr
-        serial = find_key()
-        assert keyctl("pipe", serial.decode()).stdout == VALUES["wifi"][1]
-        described = keyctl("rdescribe", serial.decode()).stdout
-        assert b";2b000000;" in described  # for its possessor; nothing for user, group and others
-        alone = subprocess.run(
-            ["keyctl", "session", "-", "keyctl", "pipe", serial.decode()], capture_output=True, check=False
-        )
-        assert alone.returncode != 0 and alone.stdout == b""
+    name_key(disk, key)
+    done = run(disk, "credentials", "keyring")
+    assert (done.returncode, done.stdout) == (0, b"1 keys are in the user keyring\n"), done.stderr
+    serial = find_key(key).decode()
+    assert keyctl("pipe", serial).stdout == VALUES["wifi"][1]
+    assert b";2b000000;" in keyctl("rdescribe", serial).stdout  # for its possessor; nothing for user, group, others
+    alone = subprocess.run(["keyctl", "session", "-", "keyctl", "pipe", serial], capture_output=True, check=False)
+    assert alone.returncode != 0 and alone.stdout == b""
 
-        assert run(disk, "credentials", "keyring").returncode == 0  # again: one key, the newer one
-        assert find_key() not in (b"", serial)
-        assert keyctl("pipe", serial.decode()).returncode != 0
+    assert run(disk, "credentials", "keyring").returncode == 0  # again: one key, the newer one
+    assert find_key(key).decode() not in ("", serial)
+    assert keyctl("pipe", serial).returncode != 0
 
 
-def test_logon_key_is_read_by_nobody(tmp_path: Path) -> None:
-    found = make_disk(tmp_path / "board")
-    anchors = found / "usr/lib/mpagent/anchors.toml"
-    anchors.write_text(anchors.read_text().replace('type = "user"\n', ""))
+def test_logon_key_is_read_by_nobody(tmp_path: Path, key: str) -> None:
+    found = name_key(make_disk(tmp_path / "board"), key, "logon")
     provision(found)
-    with without_key():
-        assert run(found, "credentials", "keyring").returncode == 0
-        serial = find_key("logon")
-        assert serial and keyctl("pipe", serial.decode()).returncode != 0
+    assert run(found, "credentials", "keyring").returncode == 0
+    serial = find_key(key, "logon")
+    assert serial and keyctl("pipe", serial.decode()).returncode != 0
 
 
-def test_key_too_large_for_the_kernel_is_refused_by_name(tmp_path: Path) -> None:
-    found = make_disk(tmp_path / "board")
+def test_key_too_large_for_the_kernel_is_refused_by_name(tmp_path: Path, key: str) -> None:
+    found = name_key(make_disk(tmp_path / "board"), key)
     provision(found, {"wifi": bytes(32_768)})
-    with without_key():
-        done = run(found, "credentials", "keyring")
-        assert done.returncode == 77 and KEY.encode() in done.stderr and b"32767" in done.stderr
-        assert find_key() == b""
+    done = run(found, "credentials", "keyring")
+    assert done.returncode == 77 and key.encode() in done.stderr and b"32767" in done.stderr
+    assert find_key(key) == b""
 
 
-def test_board_without_secrets_hands_over_no_key(tmp_path: Path) -> None:
-    with without_key():
-        assert run(make_disk(tmp_path / "board"), "credentials", "keyring").returncode == 75
-        assert find_key() == b""
+def test_board_without_secrets_hands_over_no_key(tmp_path: Path, key: str) -> None:
+    assert run(name_key(make_disk(tmp_path / "board"), key), "credentials", "keyring").returncode == 75
+    assert find_key(key) == b""
+
+
+def test_search_that_the_kernel_refuses_is_no_missing_key() -> None:
+    """The kernel takes 4 KiB of description; a key of that name cannot be missing."""
+    with pytest.raises(OSError, match="Invalid argument"):
+        KernelKeys().find("user", "d" * 5_000, USER)
+    assert KernelKeys().find("user", f"mpagent-test-{secrets.token_hex(8)}:none", USER) is None
 
 
 def test_secret_for_a_script_is_a_file_of_its_owner(disk: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from mpagent.compose import read_device
 from mpagent.credentials.protocol import TOO_LONG
+from mpagent.credentials.service import LINES_MAX, READER_S, READERS_MAX
 from mpagent.errors import Tampered
 
 from .credential_desk import (
@@ -315,3 +316,55 @@ def test_what_looks_like_tampering_while_somebody_is_at_work_latches_nothing(tmp
             assert list_state(found) == before
         aside.rename(generation)
         assert running.ask() == CLOUD
+
+
+def test_production_image_serves_where_the_mp_engine_is_shut(tmp_path: Path) -> None:
+    """What attested is not asked again: the fuses name the board, and the sealer opens its vault."""
+    found = make_disk(tmp_path / "board")
+    provision(found)
+    journal = read_device(found).journal(print)
+    record = journal.load()
+    journal.save(record._replace(chosen={**record.chosen, "attest": "mp"}))
+    anchors = found / "usr/lib/mpagent/anchors.toml"
+    anchors.write_text(anchors.read_text().replace('attest = "sim"', 'attest = "mp"'))  # no OP-TEE here
+    assert run_secret_get(found).stdout == CLOUD
+    with serving(found, tmp_path / "run") as running:
+        assert running.ask() == CLOUD
+
+
+@pytest.mark.parametrize("sort", ["seal", "counter"])
+def test_vault_of_another_part_than_is_there_is_not_read(tmp_path: Path, sort: str) -> None:
+    found = make_disk(tmp_path / "board")
+    provision(found)
+    journal = read_device(found).journal(print)
+    record = journal.load()
+    journal.save(record._replace(chosen={**record.chosen, sort: "tpm"}))
+    got = run_secret_get(found)
+    assert (got.returncode, got.stdout) == (74, b"") and f"{sort} = 'tpm'".encode() in got.stderr
+    assert "latch" not in list_state(found)
+
+
+def test_manager_that_never_reads_is_given_up_and_the_next_ones_are_served(disk: Path, tmp_path: Path) -> None:
+    """T-523 Flood: all places for slow readers are taken; each is free again after its time."""
+    stuck, before = [], Path.cwd()
+    with serving(disk, tmp_path / "run") as running:
+        running.wait_until_it_serves()
+        os.chdir(running.path.parent)
+        try:
+            for _ in range(READERS_MAX):
+                line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                line.bind(f"\0{secrets.token_hex(8)}/unit/none.service/x")
+                line.connect(running.path.name)
+                stuck.append(line)
+        finally:
+            os.chdir(before)
+        start = time.monotonic()
+        assert running.ask() == CLOUD
+        assert time.monotonic() - start < READER_S + 10
+        for line in stuck:
+            with line, line.makefile("rb") as stream:
+                assert len(stream.read()) < len(TOO_LONG)  # cut off
+        assert running.ask() == CLOUD
+        running.process.terminate()
+        running.process.wait(30)
+        assert f"refused {READERS_MAX - LINES_MAX + 1} more" in running.told  # the log is bounded and says so

@@ -1,13 +1,17 @@
 """Slots for readers that do not hold the state folder, so that an enrollment is never kept waiting by them."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
-from mpagent.belonging import check_chip
+from mpagent.belonging import check_chip, check_choice, check_fuses
 from mpagent.compose import Device
 from mpagent.errors import Tampered
 from mpagent.journal import Journal
 from mpagent.record import Record, Stage
-from mpagent.vault import Unlocked
+from mpagent.shelf import DiskShelf
+from mpagent.vault import Unlocked, Vault
 from mpwire.errors import MpError, Retry
 from mpwire.secret import Secret
 
@@ -15,6 +19,8 @@ _UNDER_WAY: Final = frozenset((Stage.BLANK, Stage.GREETED, Stage.PROVEN))
 """No vault counts yet."""
 
 
+NAMED_BY_FUSES: Final = ("mp", "sim")
+"""Backends of attest that need not be asked to know the board: a production image shuts the MP engine."""
 TRIES: Final = 3
 """Generations that one reader follows: nobody writes that many while it reads one."""
 Standing = tuple[bytes | None, int]
@@ -89,12 +95,32 @@ def unlock(device: Device) -> tuple[Unlocked, Standing]:
 
 def _unlock(device: Device, record: Record, aside: bool = False) -> tuple[Unlocked, Standing]:
     assert record.ueid is not None  # checked by _read_finished
-    with device.open_board() as board:
-        check_chip(record, board)
-        vault = device.vault(board)
+    with _open_vault(device, record) as vault:
         if aside:
             vault.read(record.ueid, record.generation)  # sets aside what is damaged
         return vault.unlock(record.ueid, record.generation), (record.ueid, record.generation)
+
+
+@contextmanager
+def _open_vault(device: Device, record: Record) -> Iterator[Vault]:
+    """The vault, once this chip is found to be the record's. Opens no part that reading does not need.
+
+    Which backend attested is the record's word: whatever it says, only the chip that sealed the vault opens it.
+    """
+    from mpagent.hal.choose import open_bench  # hardware libraries are imported by the backend in use
+
+    if record.chosen.get("attest") not in NAMED_BY_FUSES:
+        with device.open_board() as board:
+            check_chip(record, board)
+            yield device.vault(board)
+        return
+    with open_bench(device.choice, device.places.root, DiskShelf(device.disk)) as bench:
+        check_fuses(record, bench.soc[1])
+        chosen, counter = {"seal": bench.sealer[0]}, None
+        if device.choice.counter:
+            chosen["counter"], counter = bench.counter
+        check_choice(record, chosen, ("seal", "counter"))
+        yield Vault(device.disk, bench.sealer[1], counter, os.urandom)
 
 
 def _read_finished(device: Device, journal: Journal) -> Record:
