@@ -89,7 +89,8 @@ class Herald:
 
     def wait(self, text: str) -> None:
         """The try failed, and another comes later."""
-        self._change(State.WAITING, _name_check(self._last), text, "" if self._last is None else advise(self._last))
+        advice = "" if self._last is None else advise(self._last)
+        self._change(State.WAITING, _name_check(self._last), text, f"wait; if it lasts, {advice}" if advice else "wait")
         self._watchers.manager.say(text)
         if not self._silent:
             self._log(text, _WARNS)

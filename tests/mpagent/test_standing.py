@@ -136,7 +136,7 @@ def test_stopped_run_says_so(counter: Counter, tmp_path: Path) -> None:  # noqa:
             assert process.poll() is None
         waiting = read(disk)
         assert (waiting.state, waiting.check, waiting.stage) == (State.WAITING, "NoServer", "greeted")
-        assert waiting.next == "bring the line up and run enroll again; nothing is lost"
+        assert waiting.next == "wait; if it lasts, bring the line up and run enroll again; nothing is lost"
         process.send_signal(number)
         process.communicate(timeout=10)
         assert (read(disk).state, read(disk).text) == (State.STOPPED, text)
