@@ -8,7 +8,9 @@ from typing import Final
 from tests.deb.trees import as_root
 
 _ENTER: Final = """
-overlay="lowerdir=$1,upperdir=$2/upper,workdir=$2/work"
+rm -rf "$2/work"
+mkdir "$2/work"
+overlay="lowerdir=$1,upperdir=$2/upper,workdir=$2/work,volatile"
 mount -t overlay overlay -o "$overlay" "$2/root"
 mount -t proc proc "$2/root/proc"
 mount --rbind /sys "$2/root/sys"
@@ -17,9 +19,12 @@ ip link set lo up
 root=$2/root
 shift 2
 exec chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 HOME=/nonexistent \
-    DEBIAN_FRONTEND=noninteractive "$@"
+    DEBIAN_FRONTEND=noninteractive SYSTEMD_OFFLINE=1 "$@"
 """
-"""Arguments: the tree below, the layer, the command. All mounts end with the namespace."""
+"""Arguments: the trees below, the layer, the command. All mounts end with the namespace.
+
+`volatile`: no sync reaches the disk, which is most of what dpkg waits for; no layer has to outlive a power cut.
+SYSTEMD_OFFLINE: there is no service manager, and starting a unit is passed over."""
 
 
 class Layer:
@@ -28,9 +33,11 @@ class Layer:
     Each runs as root of the tree, in namespaces of its own: no network but loopback, no process of the machine.
     """
 
-    def __init__(self, tree: Path, folder: Path) -> None:
-        self._tree, self._folder = tree, folder
-        for made in ("upper", "work", "root"):
+    def __init__(self, below: "Path | Layer", folder: Path) -> None:
+        """Over a tree, or over another layer, in which nothing may be run or written from now on."""
+        self._below: str = str(below) if isinstance(below, Path) else f"{below.path('/')}:{below._below}"
+        self._folder = folder
+        for made in ("upper", "root"):
             (folder / made).mkdir(parents=True)
         # The root of the tree takes the mode of this one.
         self.path("/").chmod(0o755)
@@ -49,7 +56,7 @@ class Layer:
     def run(self, *command: str, status: int = 0) -> str:
         """stdout and stderr together. Raises AssertionError when it does not end with this status."""
         spaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--net", "--ipc", "--uts"]
-        enter = ["sh", "-ec", _ENTER, "enter", str(self._tree), str(self._folder)]
+        enter = ["sh", "-ec", _ENTER, "enter", self._below, str(self._folder)]
         done = subprocess.run(
             [*as_root(), *spaces, *enter, *command],
             stdin=subprocess.DEVNULL,

@@ -12,7 +12,10 @@ from tests.qemu.base import _run as run_logged
 
 SUITE: Final = "trixie"
 ARCHITECTURE: Final = "amd64"
-CARRIED: Final = ("systemd", "dbus", "python3-requests", "python3-cryptography", "python3-tpm2-pytss")
+CARRIED: Final = (
+    *("systemd", "python3-requests", "python3-urllib3", "python3-cryptography"),
+    *("python3-tpm2-pytss", "python3-pkcs11", "python3-pyscard"),
+)
 """Packages that lie in the clean tree as archives, not unpacked: what ours depend on is installed without a network."""
 TOOLS: Final = (
     *("build-essential", "debhelper", "dh-python", "lintian", "man-db"),

@@ -1,4 +1,4 @@
-"""The packages that `make deb` just built, and a clean Debian 13 for each test."""
+"""The packages that `make deb` just built, and a Debian 13 for each test that none before it has touched."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,8 @@ from tests.deb.trees import find_builder, find_clean
 from tests.walls.rooms import ROOT
 
 BUILT = ROOT / "out" / "deb"
-INSTALL = "apt-get -q --yes --no-download --no-install-recommends install"
+INSTALL = "apt-get -q --yes --no-install-recommends install"
+"""There is no network: apt takes what lies in the tree."""
 
 
 def find_package(name: str) -> Path:
@@ -20,19 +21,24 @@ def find_package(name: str) -> Path:
 
 
 @pytest.fixture
-def clean(tmp_path: Path) -> Iterator[Layer]:
-    """Essential packages and apt, the archives of what ours depend on, and our packages in /packages."""
-    yield from _lay(find_clean(), tmp_path / "clean")
-
-
-@pytest.fixture
 def builder(tmp_path: Path) -> Iterator[Layer]:
     """Where packages are built and judged, with ours in /packages."""
-    yield from _lay(find_builder(), tmp_path / "builder")
+    yield from lay(find_builder(), tmp_path / "builder")
 
 
-def _lay(tree: Path, folder: Path) -> Iterator[Layer]:
-    layer = Layer(tree, folder)
+def install(name: str, folder: Path) -> Iterator[Layer]:
+    """One package in a tree of essential packages and apt: whatever else it needs, it has to depend on.
+
+    Nothing may run in it but in layers over it.
+    """
+    for layer in lay(find_clean(), folder):
+        (layer.path("packages") / "said").write_text(layer.shell(f"{INSTALL} /packages/{name}_*.deb"))
+        yield layer
+
+
+def lay(below: Path | Layer, folder: Path) -> Iterator[Layer]:
+    """A layer with our packages in /packages, and its removal."""
+    layer = Layer(below, folder)
     layer.put("packages", find_package("mpagent"), find_package("mpagent-server"))
     yield layer
     layer.remove()

@@ -30,7 +30,7 @@ def test_every_override_says_why() -> None:
 
 def test_a_package_with_a_fault_is_named(builder: Layer) -> None:
     """The reviewer is awake."""
-    builder.shell(
-        "cd /tmp && dpkg-deb -R /packages/mpagent_*.deb m && rm -r m/usr/share/doc/mpagent/copyright && dpkg-deb -b m /packages/mpagent_broken.deb"
-    )
+    builder.shell("cd /var/tmp && dpkg-deb -R /packages/mpagent_*.deb broken")
+    builder.shell("cd /var/tmp && rm broken/usr/share/doc/mpagent/copyright /packages/*")
+    builder.shell("cd /var/tmp && dpkg-deb -b broken /packages")
     assert "E: mpagent: no-copyright-file" in builder.shell(LINTIAN)
