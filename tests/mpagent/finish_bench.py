@@ -4,7 +4,6 @@ that serves the production image over TLS, and systemd's own socket activation b
 Doubles: the chip (mpsim), `systemctl`, and where a test asks for one, `rauc`.
 """
 
-import os
 import random
 import secrets
 import shutil
@@ -46,8 +45,7 @@ def attach(folder: Path) -> Iterator[Path]:
     with file.open("wb") as medium:
         medium.truncate((STATE_MIB + DATA_MIB + ROOT_MIB + 2) * MIB)
     loop = Path(do("losetup", "--find", "--show", file))
-    for number in (1, 2, 3):  # of a test that was killed
-        subprocess.run([*AS_ROOT, "delpart", loop, str(number)], capture_output=True, check=False)
+    drop_partitions(loop)  # of a test that was killed
     try:
         start = 1
         for number, size in enumerate((STATE_MIB, DATA_MIB, ROOT_MIB), 1):
@@ -55,9 +53,19 @@ def attach(folder: Path) -> Iterator[Path]:
             start += size
         yield loop
     finally:
-        for number in (1, 2, 3):
-            do("delpart", loop, str(number))
-        do("losetup", "--detach", loop)
+        detach(loop)
+
+
+def detach(loop: Path) -> None:
+    """Where a mount namespace that somebody made holds a copy of our mount, the kernel does it later."""
+    drop_partitions(loop)
+    do("losetup", "--detach", loop)
+
+
+def drop_partitions(loop: Path) -> None:
+    """Those that are there and free."""
+    for number in (1, 2, 3):
+        subprocess.run([*AS_ROOT, "delpart", loop, str(number)], capture_output=True, check=False)
 
 
 @dataclass
@@ -70,6 +78,9 @@ class Bench:
     stack: ExitStack
     said: list[str] = field(default_factory=list)
     boots: int = 0
+    fetcher: Sequence[str] = ()
+    """Another program than ours, where a test wants one."""
+    _fetching: "subprocess.Popen[bytes] | None" = None
 
     @property
     def disk(self) -> Path:
@@ -151,19 +162,26 @@ class Bench:
         """mpagent-fetch.socket with Accept=yes, by systemd's own tool."""
         path = self.disk / "run/mpagent-fetch/socket"
         path.parent.mkdir(parents=True, exist_ok=True)
-        words = [sys.executable, "-m", "mpagent", "--root", str(self.disk), "finish", "fetch"]
-        log = self.stack.enter_context((self.folder / "fetch.log").open("ab"))
-        process = subprocess.Popen(
-            ["systemd-socket-activate", "--accept", "--inetd", f"--listen={path}", *words],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-        self.stack.callback(lambda: (process.terminate(), process.wait()))
+        words = list(self.fetcher) or [sys.executable, "-m", "mpagent", "--root", str(self.disk), "finish", "fetch"]
+        path.unlink(missing_ok=True)
+        with (self.folder / "fetch.log").open("ab") as log:
+            self._fetching = subprocess.Popen(
+                ["systemd-socket-activate", "--accept", "--inetd", f"--listen={path}", *words],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
         deadline = time.monotonic() + 10
         while not path.exists():
             assert time.monotonic() < deadline
             time.sleep(0.01)
+
+    def stop_fetches(self) -> None:
+        """Nobody listens any more."""
+        if self._fetching is not None:
+            self._fetching.terminate()
+            self._fetching.wait()
+            self._fetching = None
 
 
 @contextmanager
@@ -187,6 +205,7 @@ def open_bench(server: Mpserver) -> Iterator[Bench]:
         do("mount", bench.partition(1), bench.state)
         stack.callback(do, "umount", bench.state)
         bench.boot()
+        stack.callback(lambda: bench.stop_fetches())
         bench.serve_fetches()
         yield bench
 
@@ -201,13 +220,3 @@ def make_server(folder: Path) -> Mpserver:
     server.command("product", "add", str(product))
     server.start()
     return server
-
-
-def make_sure_of(condition: bool, text: str) -> None:
-    """An assertion outside of a test."""
-    assert condition, text
-
-
-def stored(bench: Bench) -> str:
-    """SHA-like shorthand of what must not change: every byte of data and root partition."""
-    return os.fsdecode(bench.read(2, DATA_MIB * MIB)[:64].hex() + bench.read(3, ROOT_MIB * MIB)[:64].hex())

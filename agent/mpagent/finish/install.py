@@ -2,8 +2,8 @@
 
 The first MiB is zeroed and stays zero while the rest is written, from the second MiB on; offsets go into the notes
 after each sync. When all is there, the rest is read back from the medium, the first MiB is fetched, and only if both
-together have the manifest's SHA-256 is the first MiB written: its first 4 KiB last of all, in one write. A run that was
-cut goes on from its notes; it hashes all of the medium again, so wrong notes cost time and nothing else.
+together have the manifest's SHA-256 is the first MiB written: its first sector last of all. A run that was cut goes on
+from its notes; it hashes all of the medium again, so wrong notes cost time and nothing else.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from mpagent.errors import ImageWrong, NoServer, StorageBroke
 from mpagent.finish.fetch import Range
-from mpagent.finish.medium import CHUNK_BYTES, Medium
+from mpagent.finish.medium import CHUNK_BYTES, SECTOR_BYTES, Medium
 from mpagent.finish.notes import Notebook
 from mpwire.messages.grant import Manifest
 
@@ -101,11 +101,11 @@ class Installing(NamedTuple):
         return place
 
     def _switch(self, first: bytes) -> None:
-        """From here on the medium may boot; a cut in between leaves the body verified and the first page zero."""
+        """From here on the medium may boot; a cut in between leaves the body verified and the first sector zero."""
         self.say("the image is the one that the Grant names; making it bootable")
-        self.medium.write(LAST_BYTES, first[LAST_BYTES:])
+        self.medium.write(SECTOR_BYTES, first[SECTOR_BYTES:])
         self.medium.sync()
-        self.medium.write(0, first[:LAST_BYTES])
+        self.medium.write(0, first[:SECTOR_BYTES])
         self.medium.sync()
         if b"".join(self.medium.read_back(0, len(first))) != first:
             self.medium.erase_head(len(first))

@@ -16,6 +16,8 @@ from mpagent.errors import StorageBroke, StorageFull, TargetRefused
 
 CHUNK_BYTES: Final = 1_048_576
 """What is held in memory at once; a multiple of every sector and erase size below it."""
+SECTOR_BYTES: Final = 512
+"""What every medium writes whole or not at all; those with larger sectors write more."""
 _ZEROS: Final = bytes(CHUNK_BYTES)
 _BLKZEROOUT: Final = 0x127F
 _BLKROGET: Final = 0x125E
@@ -43,10 +45,12 @@ class Medium:
                 view, offset = view[count:], offset + count
 
     def erase_head(self, size: int) -> None:
-        """Zeros over the first `size` bytes, durable on return: nothing here boots or mounts any more."""
-        with told("write", self._path):
-            for offset in range(0, size, CHUNK_BYTES):
-                os.pwrite(self._descriptor, _ZEROS[: min(CHUNK_BYTES, size - offset)], offset)
+        """Zeros over the first `size` bytes, durable on return, the first sector before the others: a cut in between
+        leaves nothing that looks like the beginning of an image."""
+        self.write(0, _ZEROS[: min(size, SECTOR_BYTES)])
+        self.sync()
+        for offset in range(SECTOR_BYTES, size, CHUNK_BYTES // 2):
+            self.write(offset, _ZEROS[: min(CHUNK_BYTES // 2, size - offset)])
         self.sync()
 
     def cut(self, size: int) -> None:
