@@ -1,12 +1,14 @@
 """The real service manager asks: LoadCredential= of units, from the socket unit and the sandboxed service we ship."""
 
 import hashlib
+import sys
 from pathlib import Path
 
 from tests.systemd.machine import boot
 
-from .credential_desk import CLOUD, make_disk, provision
+from .credential_desk import CLOUD, NOBODY, make_disk, provision
 
+PYTHON = f"/trial/python/bin/python{sys.version_info.major}.{sys.version_info.minor}"
 UNIT = """cat >/run/systemd/system/{name} <<'UNIT'
 [Service]
 Type=oneshot
@@ -31,8 +33,8 @@ def test_unit_is_started_with_its_secret_and_no_other_unit_is(tmp_path: Path) ->
     trial = f"""{UNIT.format(name="app.service")}{UNIT.format(name="other.service")}{BEGIN}
     start app.service; start other.service; start app.service
     systemctl show mpagent-credentials.service --property=NRestarts,ActiveState,User
-    setpriv --reuid=nobody --clear-groups /trial/python/bin/python3 /trial/source/tests/mpagent/manager.py \\
-        /run/mpagent-credentials/socket d7067f78d9827418/unit/app.service/cloud-key; echo "nobody: $?"
+    {PYTHON} -I -S /trial/source/tests/mpagent/manager.py /run/mpagent-credentials/socket \\
+        d7067f78d9827418/unit/app.service/cloud-key {NOBODY}; echo "nobody: $?"
     journalctl --no-pager -o cat -u mpagent-credentials.service
     """
     lines = boot(tmp_path / "board", tmp_path / "out", trial)
