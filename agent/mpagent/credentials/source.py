@@ -9,15 +9,11 @@ from mpagent.belonging import check_chip, check_choice, check_fuses
 from mpagent.compose import Device
 from mpagent.errors import Tampered
 from mpagent.journal import Journal
-from mpagent.record import Record, Stage
+from mpagent.record import HOLDS_SECRETS, Record
 from mpagent.shelf import DiskShelf
 from mpagent.vault import Unlocked, Vault
 from mpwire.errors import MpError, Retry
 from mpwire.secret import Secret
-
-_UNDER_WAY: Final = frozenset((Stage.BLANK, Stage.GREETED, Stage.PROVEN))
-"""No vault counts yet."""
-
 
 NAMED_BY_FUSES: Final = ("mp", "sim")
 """Backends of attest that need not be asked to know the board: a production image shuts the MP engine."""
@@ -127,7 +123,7 @@ def _read_finished(device: Device, journal: Journal) -> Record:
     """Raises Tampered when latched, Unprovisioned before the vault counts."""
     device.latch.check()
     record, _ = journal.peek()
-    if record.stage in _UNDER_WAY or record.ueid is None:
+    if record.stage not in HOLDS_SECRETS or record.ueid is None:
         raise Unprovisioned("this board holds no secrets yet: run mpagent enroll")
     return record
 
