@@ -47,7 +47,7 @@ class Herald:
         self._standing = Standing(State.WORKING, process=os.getpid(), boot=read_boot(), since_s=round(clock(), 3))
         self._last: MpError | None = None
         self._complained = False
-        self._post(self._standing)
+        self._write()
 
     @property
     def in_journal(self) -> bool:
@@ -103,9 +103,12 @@ class Herald:
             self._sleep(min(left, NAP_MAX_S))
 
     def succeed(self, text: str) -> None:
-        """PASS. The service manager hears it last, when all else is told."""
+        """PASS, on screen and LEDs. The line that says so on standard output comes after it, and `release` last."""
         self._change(State.PASS, text=text)
-        self._watchers.manager.ready(f"PASS: {text}")
+
+    def release(self) -> None:
+        """Whoever waits for the board at the service manager goes on."""
+        self._watchers.manager.ready(f"PASS: {self._standing.text}")
 
     def fail(self, error: MpError, debug: bool) -> None:
         """FAIL, and what to do."""
@@ -133,9 +136,13 @@ class Herald:
         )
 
     def _post(self, standing: Standing) -> None:
-        self._standing = standing
+        if standing != self._standing:
+            self._standing = standing
+            self._write()
+
+    def _write(self) -> None:
         try:
-            self._watchers.standing.write(standing)
+            self._watchers.standing.write(self._standing)
         except OSError as error:
             if not self._complained:
                 self._complained = True

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mpagent.notify import NAP_MAX_S, STEP_LIMIT_S, ServiceManager, SystemdJournal
+from mpagent.standing import StandingFile, State
 from tests.walls.rooms import ROOT
 
 from .ears import listening, make_addresses, read_entry
@@ -117,6 +118,8 @@ def test_pass_that_nobody_could_read_is_not_ready(counter: Counter, tmp_path: Pa
     with listening(str(tmp_path / "notify")) as ear:
         prefix = ("env", f"NOTIFY_SOCKET={ear.address}", "sh", "-c", 'exec "$@" >/dev/full', "sh")
         assert counter.run(disk, "enroll", prefix=prefix).returncode == 73
+        standing = StandingFile(disk / "run/mpagent").read()
+        assert standing is not None and (standing.state, standing.exit_code) == (State.FAIL, 73)
         assert not [one for one in ear.words() if "READY=1" in one]
 
 

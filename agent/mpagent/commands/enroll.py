@@ -51,7 +51,7 @@ def run(arguments: Namespace) -> int:
     except BaseException as cause:
         herald.break_off(cause)
         raise
-    herald.succeed(f"{len(result['slots'])} slots unsealed in this boot, ledger index {result['ledger_index']}")
+    herald.release()
     return 0
 
 
@@ -65,6 +65,7 @@ def _run(arguments: Namespace, result: dict[str, Any], herald: "Herald") -> None
     finally:
         result["seconds"] = round(time.monotonic() - start, 3)
     result["result"] = "PASS"
+    herald.succeed(f"{len(result['slots'])} slots unsealed in this boot, ledger index {result['ledger_index']}")
     if arguments.json:
         put_json(result)
     else:
