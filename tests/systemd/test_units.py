@@ -19,6 +19,8 @@ INSTANCES: Final = {
     "mpagent-credentials.socket": "mpagent-credentials.socket",
     "mpagent-credentials.service": "mpagent-credentials.service",
     "mpagent-finish.service": "mpagent-finish.service",
+    "mpagent-fetch.socket": "mpagent-fetch.socket",
+    "mpagent-fetch@.service": "mpagent-fetch@1.service",
     "mpagent-face@.service": "mpagent-face@ttymxc0.service",
     "mpagent-leds.service": "mpagent-leds.service",
 }
@@ -27,6 +29,7 @@ EXPOSURE_MAX: Final = {
     "mpagent.service": 1.7,
     "mpagent-credentials.service": 1.0,
     "mpagent-finish.service": 3.0,
+    "mpagent-fetch@.service": 1.7,
     "mpagent-face@.service": 1.0,
     "mpagent-leds.service": 1.5,
 }

@@ -70,7 +70,7 @@ USERADD_PARAM:${PN} = "--system -g mpagent --no-create-home --home-dir ${localst
 
 SYSTEMD_PACKAGES = "${PN} ${PN}-finish ${PN}-face ${PN}-state"
 SYSTEMD_SERVICE:${PN} = "mpagent.service mpagent-credentials.socket"
-SYSTEMD_SERVICE:${PN}-finish = "mpagent-finish.service"
+SYSTEMD_SERVICE:${PN}-finish = "mpagent-finish.service mpagent-fetch.socket"
 SYSTEMD_SERVICE:${PN}-face = "mpagent-face@${MPAGENT_FACE_TTY}.service mpagent-leds.service"
 SYSTEMD_SERVICE:${PN}-state = "var-lib-mpagent.mount"
 
@@ -88,7 +88,8 @@ FILES:${PN} += "\
     ${systemd_system_unitdir}/mpagent-provisioned.target \
     ${systemd_system_unitdir}/mpagent.service \
 "
-FILES:${PN}-finish += "${systemd_system_unitdir}/mpagent-finish.service"
+FILES:${PN}-finish += "${systemd_system_unitdir}/mpagent-finish.service ${systemd_system_unitdir}/mpagent-fetch.socket"
+FILES:${PN}-finish += "${systemd_system_unitdir}/mpagent-fetch@.service"
 FILES:${PN}-face += "${systemd_system_unitdir}/mpagent-face@.service ${systemd_system_unitdir}/mpagent-leds.service"
 FILES:${PN}-state += "${systemd_system_unitdir}/var-lib-mpagent.mount ${localstatedir}/lib/mpagent"
 
