@@ -11,12 +11,12 @@ _ENTER: Final = """
 rm -rf "$2/work"
 mkdir "$2/work"
 overlay="lowerdir=$1,upperdir=$2/upper,workdir=$2/work,volatile"
-mount -t overlay overlay -o "$overlay" "$2/root"
-mount -t proc proc "$2/root/proc"
-mount --rbind /sys "$2/root/sys"
-mount -t tmpfs tmpfs "$2/root/tmp"
+mount -t overlay overlay -o "$overlay" "$2/whole"
+mount -t proc proc "$2/whole/proc"
+mount --rbind /sys "$2/whole/sys"
+mount -t tmpfs tmpfs "$2/whole/tmp"
 ip link set lo up
-root=$2/root
+root=$2/whole
 shift 2
 exec chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 HOME=/nonexistent \
     DEBIAN_FRONTEND=noninteractive SYSTEMD_OFFLINE=1 "$@"
@@ -37,7 +37,7 @@ class Layer:
         """Over a tree, or over another layer, in which nothing may be run or written from now on."""
         self._below: str = str(below) if isinstance(below, Path) else f"{below.path('/')}:{below._below}"
         self._folder = folder
-        for made in ("upper", "root"):
+        for made in ("upper", "whole"):
             (folder / made).mkdir(parents=True)
         # The root of the tree takes the mode of this one.
         self.path("/").chmod(0o755)

@@ -73,6 +73,17 @@ wait
     assert '"stopped"' in said
 
 
+def test_root_makes_nothing_that_the_server_cannot_read(installed: Layer) -> None:
+    """T-573 A job key of root's would have every board of the job refused, and the doctor saw nothing."""
+    installed.shell(INIT)
+    before = installed.shell(STATE)
+    said = installed.shell("mpserver job create lot-1 --product camera --quota 2", status=77)
+    assert "runuser -u mpserver -- mpserver job create lot-1" in said
+    assert installed.shell(STATE) == before
+    installed.shell("mpserver --version && mpserver completion bash && mpserver job --help")
+    installed.shell("mpserver --dir /var/tmp/lab init --realm lab && mpserver doctor --dir=/var/tmp/lab")
+
+
 def test_the_unit_waits_for_the_keys(installed: Layer) -> None:
     assert installed.run("systemd-analyze", "verify", "--man=no", "mpserver.service") == ""
     assert installed.shell("systemctl is-enabled mpserver.service").strip() == "enabled"
