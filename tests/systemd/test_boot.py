@@ -1,9 +1,11 @@
 """The units at work: the real systemd, its sandbox and its journal, over boards of simulated silicon."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
-from tests.mpagent.conftest import authority, make_peer  # noqa: F401  # of the next one
+from tests.mpagent.conftest import AS_ROOT, authority, make_peer  # noqa: F401  # of the next one
 from tests.mpagent.test_cli import STATE, Counter, counter  # noqa: F401  # the fixture
 
 from .machine import boot
@@ -130,3 +132,72 @@ with open("/trial/out/screen", "wb", 0) as file:
     assert {"ActiveState=active", "NRestarts=0", "User=mpagent-face", "drwx------"} <= set(lines)
     screen = (tmp_path / "out/screen").read_text()
     assert "#######     ####     ######    ######" in screen and "4 slots unsealed in this boot" in screen
+
+
+PROBE = """
+import os, socket
+from mpagent.hal.caam.keyctl import SESSION, KernelKeys
+from mpwire.guard import guard
+
+def ask_key():
+    keys = KernelKeys()
+    keys.drop(keys.add("user", "probe", b"x", SESSION), SESSION)
+
+def ask_cipher():
+    with socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET) as line:
+        line.bind(("aead", "ccm(aes)"))
+
+def ask_raw_line():
+    socket.socket(socket.AF_PACKET, socket.SOCK_RAW).close()
+
+def ask_file(path, flags):
+    os.close(os.open(path, flags))
+
+def say(what, ask, *words):
+    try:
+        ask(*words)
+        print(what, "given", flush=True)
+    except OSError as error:
+        print(what, os.strerror(error.errno), flush=True)
+
+print("guard", *guard(), flush=True)
+say("key", ask_key)
+say("cipher", ask_cipher)
+say("AF_PACKET", ask_raw_line)
+for path in ("/dev/tpmrm0", "/dev/tee0", "/dev/teepriv0"):
+    say(path, ask_file, path, os.O_WRONLY)
+for path in ("/usr/probe", "/etc/probe"):
+    say(path, ask_file, path, os.O_WRONLY | os.O_CREAT)
+say("/root", os.listdir, "/root")
+say("/proc/1/environ", ask_file, "/proc/1/environ", os.O_RDONLY)
+"""
+
+
+def test_sandbox_gives_what_hardware_needs_and_nothing_beside(counter: Counter, tmp_path: Path) -> None:  # noqa: F811
+    """Device nodes are stand-ins for those of a TPM and of OP-TEE: kmsg, and fuse for the one that is refused. Keys,
+    ciphers and the limit on locked memory are this machine's: what the unit lets through is what is had outside of it.
+    """
+    disk = counter.make_board(tmp_path / "board")
+    counter.enroll(disk)
+    (disk.parent / "probe.py").write_text(PROBE)
+    alone = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=20)
+    trial = f"""
+    wait_for systemctl is-active --quiet {TARGET}
+    sed 's#-m mpagent.*#/trial/board/probe.py#' /usr/bin/mpagent >/usr/bin/probe
+    chmod 755 /usr/bin/probe
+    mknod -m 660 /dev/tpmrm0 c 1 11 && chgrp tss /dev/tpmrm0
+    mknod -m 660 /dev/tee0 c 1 11 && chgrp tee /dev/tee0
+    mknod -m 660 /dev/teepriv0 c 10 229 && chgrp tee /dev/teepriv0
+    systemctl restart mpagent.service
+    journalctl --no-pager -o cat -u mpagent.service
+    """
+    lines = boot(disk.parent, tmp_path / "out", trial, "ExecStartPre=-/usr/bin/probe")
+    told = dict(line.split(" ", 1) for line in lines if line.startswith(("guard", "key", "cipher", "AF_PACKET", "/")))
+    raised = subprocess.run([*AS_ROOT, "prlimit", "--memlock=unlimited", "true"], stderr=subprocess.DEVNULL)
+    assert (told["guard"] == "None None") is (raised.returncode == 0), "LimitMEMLOCK=infinity, where root may give it"
+    assert told["guard"].endswith(" None"), "there is no core dump"
+    for name in ("key", "cipher"):
+        assert f"{name} {told[name]}" in alone.stdout.splitlines()
+    assert told["/dev/tpmrm0"] == told["/dev/tee0"] == "given"
+    refused = {"AF_PACKET", "/dev/teepriv0", "/usr/probe", "/etc/probe", "/root", "/proc/1/environ"}
+    assert {name: told[name] for name in refused if told[name] == "given"} == {}
