@@ -41,6 +41,9 @@ def keep_image(folder: Path, source: Path) -> tuple[str, int]:
                 size += copy.write(part)
             copy.flush()
             os.fsync(copy.fileno())
+        if size == 0:
+            temporary.unlink()
+            raise Usage(f"{source} is empty")
         temporary.rename(folder / digest.hexdigest())
         sync_directory(folder)
     except OSError as error:

@@ -8,6 +8,7 @@ import pytest
 
 from mpagent.anchors import read_anchors
 from mpagent.errors import ConfigWrong
+from mpagent.image import FinishChoice
 from mpagent.settings import Settings, read_settings
 
 ANCHORS = '''# trust of this image
@@ -99,6 +100,50 @@ pcrs = [0, 7]
     assert choice.pcrs is not None and choice.pcrs.pcrs == (0, 7)
     assert (choice.pcrs.realm, choice.pcrs.product) == ("lab", "camera")
     assert choice.pcrs.approvals == Path("usr/lib/mpagent/pcrs")
+
+
+FINISH = """[finish]
+luks = "/dev/mmcblk0p4"
+luks_slot = "disk"
+old_key_slot = "cloud"
+installer = "raw"
+target = "/dev/mmcblk0p2"
+state = "/dev/mmcblk0p3"
+after = "poweroff"
+"""
+
+
+def test_whole_finish_table_is_read(tmp_path: Path) -> None:
+    text = ANCHORS.replace("[board]", f'phase = "final"\n{FINISH}[board]')
+    image, _ = read_anchors(write(tmp_path / "anchors.toml", text))
+    assert image.phase == "final" and image.finish is not None
+    assert image.finish == FinishChoice(
+        *("poweroff", "/dev/mmcblk0p4", "disk", "cloud", "raw", "/dev/mmcblk0p2", "/dev/mmcblk0p3")
+    )
+    plain, _ = read_anchors(write(tmp_path / "plain.toml", ANCHORS))
+    assert (plain.phase, plain.finish) == ("sealed", None)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('luks_slot = "disk"\n', "", "luks needs the key 'luks_slot' beside it"),
+        ('luks = "/dev/mmcblk0p4"\n', "", "luks_slot needs the key 'luks' beside it"),
+        ('target = "/dev/mmcblk0p2"\n', "", "installer needs the key 'target' beside it"),
+        ('installer = "raw"\n', "", "target needs the key 'installer' beside it"),
+        ('state = "/dev/mmcblk0p3"\n', "", "needs the key 'state' beside it"),
+        ('luks_slot = "disk"', 'luks_slot = "disc"', "luks_slot names a slot that this image does not ask for"),
+        ('old_key_slot = "cloud"', 'old_key_slot = "x"', "old_key_slot names a slot"),
+        ('after = "poweroff"', 'after = "halt"', "after must be one of reboot, poweroff, stay"),
+        ('installer = "raw"', 'installer = "dd"', "installer must be one of raw, rauc, swupdate"),
+        ('target = "/dev/mmcblk0p2"', 'target = "mmcblk0p2"', "target must be a path from the root on"),
+        ('target = "/dev/mmcblk0p2"', 'command = "dd"', "unknown key 'command'"),
+    ],
+)
+def test_a_finish_table_with_a_part_missing_is_refused(tmp_path: Path, old: str, new: str, words: str) -> None:
+    text = ANCHORS.replace("[board]", FINISH.replace(old, new) + "[board]")
+    with pytest.raises(ConfigWrong, match=words):
+        read_anchors(write(tmp_path / "anchors.toml", text))
 
 
 @pytest.mark.parametrize(

@@ -411,6 +411,23 @@ def test_a_bundle_that_is_not_the_grants_is_never_handed_on(bench: Bench, server
     assert not (bench.folder / "asked").exists()
 
 
+@pytest.mark.parametrize("change", ["link", "owner", "mode"])
+def test_a_spool_on_a_way_that_others_write_is_refused(bench: Bench, change: str) -> None:
+    """T-549 Link: root would write what comes from the line into a folder that another user names."""
+    bench.set_finish(RAUC)
+    bench.enroll()
+    spool, trap = bench.disk / "var/spool", bench.folder / "trap"
+    trap.mkdir()
+    if change == "link":
+        spool.symlink_to(trap)
+    else:
+        spool.mkdir()
+        os.chown(spool, 65_534, 65_534) if change == "owner" else spool.chmod(0o777)
+    done = bench.finish()
+    assert done.returncode == 77 and "is not a folder of root's alone" in done.stderr
+    assert not [one for one in (*trap.rglob("*"), *spool.rglob("*")) if one.is_file()]
+
+
 @contextmanager
 def tiny_file_system(bench: Bench) -> Iterator[None]:
     point = bench.disk / "var/spool/mpagent"

@@ -144,7 +144,9 @@ def _install(device: Device, plan: Plan, programs: Programs, notebook: Notebook,
     root = device.places.root
     opened = root / Path(choice.target).relative_to("/")
     is_raw = choice.installer == "raw"
-    medium = open_device(Ground(root).locate(Path(choice.target))[0]) if is_raw else open_spool(opened, manifest.size)
+    medium = (
+        open_device(Ground(root).locate(Path(choice.target))[0]) if is_raw else open_spool(root, opened, manifest.size)
+    )
     head_bytes = install.HEAD_BYTES if is_raw else 0
     with medium as target:
         install.Installing(

@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import mmap
 import os
+import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -105,10 +106,12 @@ def open_device(path: Path) -> Iterator[Medium]:
 
 
 @contextmanager
-def open_spool(path: Path, size: int) -> Iterator[Medium]:
-    """A file for another installer. Raises StorageFull where the image cannot fit, before its first byte came."""
+def open_spool(root: Path, path: Path, size: int) -> Iterator[Medium]:
+    """A file for another installer. Raises TargetRefused where somebody else could lay a link on the way to it, and
+    StorageFull where the image cannot fit, both before its first byte came."""
     with told("write", path):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_way(root, path.parent)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         space = os.statvfs(path.parent)
@@ -119,6 +122,15 @@ def open_spool(path: Path, size: int) -> Iterator[Medium]:
         yield Medium(path, descriptor, is_device=False)
     finally:
         os.close(descriptor)
+
+
+def _check_way(root: Path, folder: Path) -> None:
+    """Every folder from the root down belongs to the finisher's user, and nobody else writes there."""
+    while folder != root:
+        seen = folder.lstat()
+        if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.geteuid() or stat.S_IMODE(seen.st_mode) & 0o022:
+            raise TargetRefused(f"{folder} is not a folder of root's alone, so the image is not kept below it")
+        folder = folder.parent
 
 
 @contextmanager

@@ -27,7 +27,5 @@ def product_image(options: argparse.Namespace) -> Shown:
         raise Usage(f"--version: a text of 1 to {NAME_MAX_BYTES} bytes")
     open_state(options.dir).close()
     digest, size = keep_image(options.dir / FOLDER, options.file)
-    if size == 0:
-        raise Usage(f"{options.file} is empty")
     table = f'[image]\nversion = {json.dumps(version, ensure_ascii=False)}\ndigest = "{digest}"\nsize = {size}'
     return Shown({"version": version, "digest": digest, "size": size, "table": table}, table)
