@@ -10,7 +10,18 @@ from tests.mpagent.conftest import AS_ROOT
 from tests.walls.rooms import ROOT
 
 LIMIT_S: Final = 100
-_NAMESPACES: Final = ("unshare", "--fork", "--pid", "--mount", "--uts", "--ipc", "--net", "--cgroup", "--mount-proc")
+_NAMESPACES: Final = (
+    "unshare",
+    "--fork",
+    "--kill-child",
+    "--pid",
+    "--mount",
+    "--uts",
+    "--ipc",
+    "--net",
+    "--cgroup",
+    "--mount-proc",
+)
 _PROGRAM: Final = """#!/bin/sh
 # The interpreter of the tests may lie in a home, which no unit sees, and its library with it.
 LD_LIBRARY_PATH=/trial/python/lib
