@@ -7,6 +7,8 @@ from typing import Final
 
 from tests.deb.trees import as_root
 
+BOOT_MAX_S: Final = 120
+"""Some 5 s on an idle machine."""
 _ENTER: Final = """
 rm -rf "$2/work"
 mkdir "$2/work"
@@ -67,6 +69,20 @@ class Layer:
         if done.returncode != status:
             raise AssertionError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-6000:]}")
         return done.stdout
+
+    def boot(self, trial: str) -> str:
+        """What a script says that runs when the layer's own systemd has started what is enabled; then it powers off."""
+        for spent in ("trial.log", "trial.sh"):
+            self.path(spent).unlink(missing_ok=True)
+        self.path("trial.sh").write_text(trial)
+        spaces = ["unshare", "--fork", "--kill-child", "--pid", "--mount", "--uts", "--ipc", "--net", "--cgroup"]
+        enter = [str(Path(__file__).with_name("boot.sh")), self._below, str(self._folder)]
+        done = subprocess.run(
+            [*as_root(), *spaces, *enter], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=BOOT_MAX_S
+        )
+        log = self.path("trial.log")
+        assert log.exists(), done.stdout + done.stderr
+        return log.read_text()
 
     def remove(self) -> None:
         """All of it, which root wrote."""

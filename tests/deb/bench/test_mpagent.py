@@ -80,6 +80,19 @@ def test_units_verify_and_can_be_enabled(installed: Layer) -> None:
     assert "mpagent.service" in installed.shell("ls /etc/systemd/system/multi-user.target.wants")
 
 
+def test_a_machine_without_an_image_does_not_pass(installed: Layer) -> None:
+    """Under Debian 13's own service manager: the configuration's exit code, no second try, and the target unreached."""
+    installed.shell("systemctl enable mpagent.service mpagent-credentials.socket")
+    show = "systemctl show mpagent.service --property=ActiveState,ExecMainStatus,NRestarts"
+    said = installed.boot(f"""
+for _ in $(seq 300); do {show} | grep -q ActiveState=failed && break; sleep 0.1; done
+{show}
+systemctl is-active mpagent-credentials.socket
+systemctl is-active mpagent-provisioned.target || true
+""").split()
+    assert said == ["NRestarts=0", "ExecMainStatus=78", "ActiveState=failed", "active", "inactive"]
+
+
 def test_user_groups_and_folder_are_the_agents_own(installed: Layer) -> None:
     assert installed.shell("stat -c '%U:%G %a' /var/lib/mpagent").strip() == "mpagent:mpagent 700"
     assert "nologin" in installed.shell("getent passwd mpagent")

@@ -14,6 +14,15 @@ AS_SERVER = "runuser -u mpserver --"
 INIT = f"{AS_SERVER} mpserver init --realm lab --name factory.example"
 OURS = "find / -xdev -not -path '/packages*' \\( -user mpserver -o -name '*mpserver*' -o -name '*mpagent-server*' \\)"
 STATE = "cd /var/lib/mpserver && find . -type f | sort | xargs sha256sum"
+ASK = """python3 - <<'END'
+import http.client, ssl
+roots = ssl.create_default_context(cafile="/var/lib/mpserver/keys/tls.crt")
+roots.check_hostname = False
+roots.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+line = http.client.HTTPSConnection("127.0.0.1", 8443, context=roots)
+line.request("POST", "/", body=b"not CBOR")
+print("answered", line.getresponse().status)
+END"""
 
 
 @pytest.fixture(scope="module")
@@ -56,15 +65,7 @@ def test_an_issuer_is_set_up_and_served(installed: Layer) -> None:
 . /etc/default/mpserver
 {AS_SERVER} mpserver run $MPSERVER_OPTIONS --ready-file /var/lib/mpserver/ready &
 until [ -e /var/lib/mpserver/ready ]; do sleep 0.1; done
-python3 - <<'END'
-import http.client, ssl
-roots = ssl.create_default_context(cafile="/var/lib/mpserver/keys/tls.crt")
-roots.check_hostname = False
-roots.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-line = http.client.HTTPSConnection("127.0.0.1", 8443, context=roots)
-line.request("POST", "/", body=b"not CBOR")
-print("answered", line.getresponse().status)
-END
+{ASK}
 kill -TERM $(pidof -x mpserver)
 wait
 """
@@ -84,15 +85,28 @@ def test_root_makes_nothing_that_the_server_cannot_read(installed: Layer) -> Non
     installed.shell("mpserver --dir /var/tmp/lab init --realm lab && mpserver doctor --dir=/var/tmp/lab")
 
 
-def test_the_unit_waits_for_the_keys(installed: Layer) -> None:
+def test_the_unit_verifies(installed: Layer) -> None:
     assert installed.run("systemd-analyze", "verify", "--man=no", "mpserver.service") == ""
-    assert installed.shell("systemctl is-enabled mpserver.service").strip() == "enabled"
-    assert "ConditionPathExists=/var/lib/mpserver/keys\n" in installed.shell(
-        "cat /usr/lib/systemd/system/mpserver.service"
-    )
-    installed.shell("test ! -e /var/lib/mpserver/keys")
+
+
+def test_the_unit_waits_for_the_keys_and_serves_in_its_sandbox(installed: Layer) -> None:
+    """Under the real service manager: passed over before `init`, up at the next boot, and stopped in order."""
+    show = "systemctl show mpserver.service --property=ActiveState,ConditionResult,ExecMainStatus,User,NRestarts"
+    before = installed.boot(show)
+    assert {"ActiveState=inactive", "ConditionResult=no"} <= set(before.split())
     installed.shell(INIT)
-    installed.shell("test -d /var/lib/mpserver/keys")
+    said = installed.boot(f"""
+for _ in $(seq 300); do journalctl -q -u mpserver.service | grep -q listening && break; sleep 0.1; done
+{show}
+{ASK}
+{AS_SERVER} mpserver doctor --json
+systemctl stop mpserver.service
+{show}
+journalctl -q -o cat -u mpserver.service
+""")
+    assert re.search(r"^answered [234]\d\d$", said, re.MULTILINE), said
+    assert said.index("ActiveState=active") < said.index("ActiveState=inactive"), said
+    assert "NRestarts=0" in said and "ExecMainStatus=0" in said and '"stopped"' in said, said
 
 
 def test_the_unit_is_shut_in(installed: Layer) -> None:
