@@ -78,3 +78,10 @@ def test_kas_builds_both_images_each_in_its_configuration() -> None:
     for target in targets:
         assert (LAYER / f"recipes-mpagent/images/{target.split(':')[-1]}.bb").is_file()
     assert (LAYER / "conf/multiconfig/mpagent-provisioning.conf").is_file()
+
+
+def test_kas_chooses_the_bsp_that_has_an_optee() -> None:
+    """meta-freescale's default for this board is mainline, and its MACHINE_FEATURES then lack optee."""
+    lines = json.loads(read_kas(LAYER / "kas/imx8mm-evk.yml").stdout)["local_conf_header"]["mpagent"].splitlines()
+    assert 'IMX_DEFAULT_BSP = "nxp"' in lines
+    assert 'DISTRO_FEATURES:append = " mpagent"' in lines
