@@ -102,7 +102,10 @@ def _read(path: Path) -> bytes:
 
 
 def read_boot() -> str:
-    """The kernel's name of this boot, empty where it is not told; a standing that was kept over a boot must not pass for one of now (P12)."""
+    """The kernel's name of this boot, empty where it is not told.
+
+    A standing that was kept over a boot must not pass for one of now (P12).
+    """
     try:
         return _BOOT.read_text(encoding="ascii").strip()
     except OSError:

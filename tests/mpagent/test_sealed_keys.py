@@ -82,7 +82,7 @@ class ForgetfulShelf(MemoryShelf):
 
 
 def test_sealing_key_that_vanished_while_it_was_written_carries_no_key(chip: Path) -> None:
-    """Read back before anything depends on it: a device key under a lost sealing key would be lost at the next start."""
+    """Read back before anything depends on it: a key under a lost sealing key would be lost at the next start."""
     shelf = ForgetfulShelf()
     with pytest.raises(Tampered, match="vanished"):
         SealedKeyring(open_sealer(chip), shelf).find_or_make("sign")

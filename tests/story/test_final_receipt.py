@@ -127,9 +127,9 @@ def edit(device: Device, change: Record) -> None:
 
 
 def test_a_kept_grant_that_was_exchanged_or_bent_is_no_grant(factory: Factory) -> None:
-    """T-541 Another board's Grant, or one with a byte changed, put into the record: the disk says what nobody signed."""
+    """T-541 Another board's Grant, or one with a byte changed, in the record: nobody signed it for this board."""
     one, other = factory.board(), factory.board()
-    """T-541 Another board's Grant, or one with a byte changed, put into the record: what nobody signed for this board."""
+    mine, theirs = one.enroll(), other.enroll()
     assert mine.grant is not None
     bent = mine.grant[:-1] + bytes([mine.grant[-1] ^ 1])
     for wrong in (mine._replace(grant=theirs.grant), mine._replace(grant=bent), mine._replace(hello=theirs.hello),
