@@ -1,6 +1,6 @@
 # Everything generated goes to out/ and .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test bench coverage fuzz floor demo qemu-image qemu-keys deb clean
+.PHONY: help setup lint test bench coverage fuzz floor demo qemu-image qemu-keys qemu qemu-cuts deb clean
 
 PYTHON := .venv/bin/python
 export PYTHONPYCACHEPREFIX := $(CURDIR)/out/pycache
@@ -41,6 +41,13 @@ qemu-image: setup  ## kernel and root for the QEMU bench, in the user's cache; 2
 
 qemu-keys: setup  ## the kernel-key sealer on a real kernel in QEMU, with reboots and power cuts
 	@scripts/qemu.sh tests/qemu/bench/test_kernel_key.py
+
+qemu: setup  ## a board in QEMU with our package: enrollment, boots, accidents and power cuts, and all of qemu-keys
+	@scripts/qemu.sh tests/qemu/bench
+
+N ?= 200
+qemu-cuts: setup  ## N power cuts of a board before PASS, and the controls; report in out/qemu/cuts.json
+	@scripts/qemu.sh tests/qemu/bench/test_power_cuts.py --cuts $(N)
 
 deb: setup  ## the Debian 13 packages in out/deb, installed, used, upgraded and purged in a Debian 13 of their own
 	@scripts/deb.sh all out/deb tests/deb/bench

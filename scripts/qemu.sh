@@ -7,7 +7,8 @@ cd "$(dirname "$0")/.."
 
 PACKAGES="qemu-system-arm swtpm
     gcc libc6-dev make flex bison bc libssl-dev gcc-aarch64-linux-gnu xz-utils
-    mmdebstrap qemu-user-static arch-test e2fsprogs debian-archive-keyring"
+    mmdebstrap qemu-user-static arch-test e2fsprogs debian-archive-keyring
+    qemu-utils nbdkit socat git iproute2 util-linux"
 
 mkdir -p out
 exec 9>out/setup.lock

@@ -124,13 +124,21 @@ def set_up(folder: Path, quota: int = 4) -> Path:
 
 
 @contextmanager
-def running(folder: Path, state: Path, output: int | BinaryIO = subprocess.DEVNULL) -> Iterator[Running]:
-    """Starts it, waits until it answers, and ends it whatever the test did."""
+def running(
+    folder: Path, state: Path, output: int | BinaryIO = subprocess.DEVNULL, *, port: int = 0
+) -> Iterator[Running]:
+    """Starts it, on any free port if none is named, waits until it answers, and ends it whatever the test did."""
     ready = folder / "ready"
     ready.unlink(missing_ok=True)
     with (folder / "server.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "mpserver", "--dir", str(state), "run", "--port", "0", "--ready-file", str(ready)],
+            [
+                *(sys.executable, "-m", "mpserver", "--dir", str(state), "run"),
+                "--port",
+                str(port),
+                "--ready-file",
+                str(ready),
+            ],
             env=ENVIRONMENT,
             stdout=output,
             stderr=log,

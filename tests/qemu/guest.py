@@ -61,6 +61,17 @@ class Machine:
         self.boots += 1
         return Guest(self, job, bare=bare, options=options)
 
+    def root_drive(self) -> str:
+        """What QEMU's -drive is told of the disk that is booted; nothing the guest writes there outlives the boot."""
+        return f"file={find_root()},format=raw,cache=unsafe,snapshot=on"
+
+    def connect(self, sockets: Path) -> Sequence[str]:
+        """QEMU's arguments for this boot; starts what runs beside QEMU, with its sockets in the folder."""
+        return self.devices
+
+    def disconnect(self) -> None:
+        """The first thing a power cut does, before QEMU is gone; called more than once."""
+
 
 class Guest:
     """One boot."""
@@ -76,11 +87,8 @@ class Guest:
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
-        for earlier in (self._machine.work / "output", self._console):
-            earlier.unlink(missing_ok=True)
+        self.power_on()
         try:
-            self._start_tpm()
-            self._start_qemu()
             self.wait_for(f"BENCH-BEGIN {self._job}", BOOT_MAX_S)
         except BaseException:
             self.cut_power()
@@ -91,6 +99,17 @@ class Guest:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.cut_power()
+
+    def power_on(self) -> None:
+        """Start TPM and QEMU and wait for nothing; leaves nothing running where it fails."""
+        for earlier in (self._machine.work / "output", self._console):
+            earlier.unlink(missing_ok=True)
+        try:
+            self._start_tpm()
+            self._start_qemu()
+        except BaseException:
+            self.cut_power()
+            raise
 
     def wait_for(self, marker: str, limit_s: float) -> str:
         """The marker and the rest of its line on the console. systemd puts control characters before it.
@@ -119,6 +138,7 @@ class Guest:
 
     def cut_power(self) -> None:
         """SIGKILL of QEMU and of its TPM, both by process id; then nothing of this boot runs any more."""
+        self._machine.disconnect()
         for process in reversed(self._processes):
             process.kill()
             process.wait()
@@ -144,11 +164,11 @@ class Guest:
         command = ["qemu-system-aarch64", "-accel", "tcg,thread=multi", "-M", "virt", "-cpu", "cortex-a53"]
         command += ["-smp", "2", "-m", "1024", "-display", "none", "-monitor", "none", "-nodefaults", "-no-reboot"]
         command += ["-serial", f"file:{self._console}", "-kernel", str(find_kernel()), "-append", self._kernel_line]
-        command += ["-drive", f"file={find_root()},format=raw,if=none,id=r0,cache=unsafe,snapshot=on"]
+        command += ["-drive", f"if=none,id=r0,{self._machine.root_drive()}"]
         command += ["-device", "virtio-blk-pci,drive=r0", "-device", "virtio-rng-pci"]
         command += ["-virtfs", _share(_TREE, "tree", "readonly=on"), "-virtfs", _share(self._machine.work, "share")]
         command += ["-chardev", f"socket,id=tpm,path={self._sockets / 'tpm'}", "-tpmdev", "emulator,id=t0,chardev=tpm"]
-        command += ["-device", "tpm-tis-device,tpmdev=t0", *self._machine.devices]
+        command += ["-device", "tpm-tis-device,tpmdev=t0", *self._machine.connect(self._sockets)]
         self._start(command, "qemu.log")
 
     def _start(self, command: list[str], log: str) -> None:

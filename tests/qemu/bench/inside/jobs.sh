@@ -31,3 +31,76 @@ job_load_counted_key_until_cut() {
         echo BENCH-LOADED >/dev/console && sleep 600
 }
 job_counter() { python3 $inside/once.py counter; }
+
+job_install() { sh $inside/install.sh; }
+
+# A board with our package: systemd starts it, not we. We look at what it comes to.
+state=/var/lib/mpagent
+say() { echo "$*" >/dev/console; }
+wait_until() { # SECONDS COMMAND...
+    ends=$(($(cut -d. -f1 /proc/uptime) + $1))
+    shift
+    while ! "$@" >/dev/null 2>&1; do
+        [ "$(cut -d. -f1 /proc/uptime)" -lt $ends ] || return 1
+        sleep 0.2
+    done
+}
+reached() { systemctl is-active --quiet mpagent-provisioned.target; }
+is_told() { test -e "/run/share/$1"; }
+tell() { # how the board stands: hashes of secrets, and how often the TPM was failed
+    echo "target $(systemctl is-active mpagent-provisioned.target)"
+    echo "clock $(date +%s)"
+    echo "package $(dpkg-query --show --showformat '${Version}' mpagent)"
+    tpm2_getcap properties-variable | awk '/LOCKOUT_COUNTER/ { print "lockout", $2 }'
+    echo "status $(mpagent status --json)"
+}
+tell_hash() { # SLOT FILE
+    echo "secret $1 $(sha256sum <"$2" | cut -c1-64)"
+}
+tell_log() { journalctl --no-pager -o short-monotonic -b -u 'mpagent*' -u 'systemd-cryptsetup*' -u bench-app.service; }
+await_pass() {
+    wait_until 240 reached || { tell_log; return 1; }
+    say "BENCH-PROVISIONED after $(cut -d' ' -f1 /proc/uptime) s"
+}
+# The secret that the board made for itself goes to the host's folder, so that a test can look for it on the disks.
+job_provision() {
+    await_pass && tell || return 1
+    for slot in disk cloud; do
+        mpagent secret get $slot >/run/share/secret-$slot && tell_hash $slot /run/share/secret-$slot || return 1
+    done
+    wait_until 60 systemctl is-active --quiet mpagent-finish.service
+    tell_log
+}
+# Control: somebody leaves a plain secret on the state partition and on the root, and deletes it again.
+job_plant() {
+    await_pass || return 1
+    for folder in $state /var/tmp; do
+        mpagent secret get cloud >$folder/planted && sync && rm $folder/planted || return 1
+    done
+}
+# The host looks at the console, says go, and has told how the board stands.
+job_watch() {
+    wait_until 300 is_told go || return 1
+    tell
+    echo "kept $(cd $state && find . -type f | sort | tr '\n' ' ')"
+    tell_log
+}
+# A later boot: what depends on the board's secrets has them, before we do anything.
+job_depend() {
+    await_pass && wait_until 60 systemctl is-active --quiet bench-app.service || return 1
+    tell
+    echo "volume $(systemctl is-active systemd-cryptsetup@data.service) $(dmsetup table --target crypt data | cut -d' ' -f3,4)"
+    blkid -o value -s TYPE /dev/mapper/data || mkfs.ext4 -q /dev/mapper/data || return 1
+    mkdir -p /run/data && mount /dev/mapper/data /run/data || return 1
+    cat /run/data/note 2>/dev/null
+    echo "note on the volume: BENCH-PLAIN-TEXT" >/run/data/note
+    umount /run/data
+    tell_log
+}
+# On a disk, without systemd: write a number, tell it, and the next, until the power is cut. `loose`: without fsync.
+job_write_synced() { mount_disk && python3 $inside/writer.py write; }
+job_write_loose() { mount_disk && python3 $inside/writer.py write loose; }
+job_read_written() { mount_disk && python3 $inside/writer.py read; }
+mount_disk() { mkdir -p /run/disk && mount -t ext4 /dev/vdb /run/disk; }
+
+job_install() { sh $inside/install.sh; }
