@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds the Debian 13 packages of the committed tree: scripts/deb.sh mpagent|all FOLDER [PYTEST ARGUMENT...]. `mpagent`
 # is the device's package alone, which fits every architecture. With more arguments pytest runs over tests of the
-# packages. Needs root or sudo, for the Debian 13 in the user's cache in which it builds.
+# packages. Needs root: it builds and installs in a Debian 13 of its own, in namespaces whose files are root's.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
@@ -10,6 +10,7 @@ wanted=${1:-}
 case $wanted in mpagent | all) ;; *) fail "name mpagent or all, then a folder" ;; esac
 folder=${2:?name the folder for the packages}
 shift 2
+[ "$(id -u)" = 0 ] || fail "run as root"
 
 mkdir -p out
 exec 9>out/setup.lock

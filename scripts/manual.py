@@ -35,9 +35,9 @@ def write_page(program: str, date: str) -> str:
 def _list_commands(parser: argparse.ArgumentParser, path: str) -> Iterator[str]:
     """Each command below `path` with what its help says, and the commands below that one."""
     for action in parser._actions:
-        if not isinstance(action.choices, dict):
+        if not isinstance(action, argparse._SubParsersAction):
             continue
-        about = {one.dest: one.help for one in action._get_subactions()}
+        about = {one.dest: one.help for one in action._choices_actions}
         for name, one in action.choices.items():
             yield f".SS {_plain(f'{path} {name}')}"
             yield _plain(_sentence(one.description or about.get(name) or "").removeprefix(f"{path} {name}: "))

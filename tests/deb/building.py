@@ -35,9 +35,17 @@ def build(wanted: str, folder: Path, commit: str = "HEAD") -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "build.log").write_text(said)
         built = sorted(layer.path("build").glob("*.deb"))
+        for package in built:
+            _remove_others(folder, package.name.split("_")[0])
         return [Path(shutil.copy(package, folder)) for package in built]
     finally:
         layer.remove()
+
+
+def _remove_others(folder: Path, name: str) -> None:
+    """A package of an earlier version would be taken for this one's."""
+    for earlier in folder.glob(f"{name}_*.deb"):
+        earlier.unlink()
 
 
 def _export(commit: str, target: Path) -> None:
