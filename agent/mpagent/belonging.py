@@ -11,6 +11,8 @@ from mpwire.ueid import make_ueid
 
 _KEPT: Final = ("attest", "seal", "keys", "counter")
 """The choices a Proof and a vault depend on."""
+NAMED_BY_FUSES: Final = ("mp", "sim")
+"""Backends of attest that need not be asked to know the board: a production image shuts the MP engine."""
 _FOREIGN: Final = "this disk belongs to another board: its record names another chip"
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from mpagent import lock
 from mpagent.anchors import read_anchors
+from mpagent.belonging import NAMED_BY_FUSES
 from mpagent.durable import Disk
 from mpagent.errors import ConfigWrong
 from mpagent.hal.choose import BoardChoice
@@ -63,8 +64,26 @@ class Device(NamedTuple):
         """The chips, for this block."""
         from mpagent.hal.choose import open_board  # hardware libraries are imported by the backend in use
 
+        attest = self.journal(lambda _text: None).peek()[0].chosen.get("attest")
+        if self.image.phase == "final" and attest in NAMED_BY_FUSES:
+            with self._open_shut_board(attest) as board:
+                yield board
+            return
         with open_board(self.choice, self.places.root, DiskShelf(self.disk)) as board:
             yield board
+
+    @contextmanager
+    def _open_shut_board(self, attest: str) -> Iterator[Board]:
+        """All but the attester, which this production image shuts; the board is named by its fuses."""
+        from mpagent.hal.choose import open_bench
+        from mpagent.hal.shut import ShutAttester
+
+        with open_bench(self.choice, self.places.root, DiskShelf(self.disk)) as bench:
+            (soc, soc_part), (seal, sealer), (keys, keyring) = bench.soc, bench.sealer, bench.keyring
+            chosen, counter = {"soc": soc, "attest": attest, "seal": seal, "keys": keys}, None
+            if self.choice.counter:
+                chosen["counter"], counter = bench.counter
+            yield Board(soc_part, ShutAttester(), sealer, keyring, counter=counter, chosen=chosen)
 
     @contextmanager
     def hold(self, command: str) -> Iterator[None]:

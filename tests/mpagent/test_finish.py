@@ -1,12 +1,15 @@
 """After enrollment, on a real disk: encrypted, the production image on it, and nothing anybody else ordered."""
 
 import hashlib
+import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -409,6 +412,35 @@ def test_a_bundle_that_is_not_the_grants_is_never_handed_on(bench: Bench, server
     finally:
         file.write_bytes(good)
     assert not (bench.folder / "asked").exists()
+
+
+def test_a_production_image_reports_without_its_mp_engine(bench: Bench) -> None:
+    """It is shut there: closed is shown by the secure world, and the board is named by its fuses."""
+    assert bench.finish().returncode == 0
+    bench.boot()
+    anchors = bench.disk / "usr/lib/mpagent/anchors.toml"
+    anchors.write_text(f'phase = "final"\n{bench.server.anchors}')
+    done = bench.mpagent("enroll", "--once", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["stage"], told["attester"]) == ("final", {"kind": "mp", "id": ""})
+    receipt = bench.server.command("inspect", str(write_final(bench, told["ueid"])))
+    assert "secure-world" in receipt and "final" in receipt
+    assert (
+        json.loads(bench.server.command("device", "show", told["ueid"], "--json"))["final_index"]
+        == told["ledger_index"]
+    )
+    bench.server.command("ledger", "verify")
+    assert bench.mpagent("finish", "run").stdout == "DONE this image asks for nothing after enrollment\n"
+
+
+def write_final(bench: Bench, ueid: str) -> Path:
+    """The final receipt, out of the ledger."""
+    with closing(sqlite3.connect(bench.server.directory / "ledger.db")) as connection:
+        row = connection.execute("SELECT receipt FROM finals WHERE ueid = ?", (bytes.fromhex(ueid),)).fetchone()
+    path = bench.folder / "final"
+    path.write_bytes(row[0])
+    return path
 
 
 @pytest.mark.parametrize("change", ["link", "owner", "mode"])

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from mpagent.belonging import check_chip, check_choice, check_fuses
+from mpagent.belonging import NAMED_BY_FUSES, check_chip, check_choice, check_fuses
 from mpagent.compose import Device
 from mpagent.errors import Tampered
 from mpagent.journal import Journal
@@ -15,8 +15,6 @@ from mpagent.vault import Unlocked, Vault
 from mpwire.errors import MpError, Retry
 from mpwire.secret import Secret
 
-NAMED_BY_FUSES: Final = ("mp", "sim")
-"""Backends of attest that need not be asked to know the board: a production image shuts the MP engine."""
 TRIES: Final = 3
 """Generations that one reader follows: nobody writes that many while it reads one."""
 Standing = tuple[bytes | None, int]
