@@ -358,7 +358,7 @@ def test_the_completion_knows_every_command(desk: Desk) -> None:
         ("init --realm lab --n", "--name"),
         ("--dir ", ""),
         ("product add ", ""),
-        ("product ", "--help add show anchors"),
+        ("product ", "--help add show image anchors"),
     ],
 )
 def test_the_completion_offers_what_may_follow(desk: Desk, typed: str, offered: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from mpagent.errors import ForeignDisk, Refused, Tampered
 from mpagent.record import Record, Stage
+from mpserver.errors import StoreDamaged
 from mpserver.store.audit import verify_ledger
 from mpserver.store.lasthead import LastHead
 from mpwire import labels, limits
@@ -72,6 +73,10 @@ def test_a_production_image_unseals_every_slot_and_says_so_once(factory: Factory
 
     said = len(device.line.heard)
     assert device.enroll().stage is Stage.FINAL and len(device.line.heard) == said
+
+    oem.connection.execute("DELETE FROM finals")
+    with pytest.raises(StoreDamaged, match="2 receipts stand in the ledger, and 1 Closeds are kept"):
+        check_ledger(oem, 2)
 
 
 def test_a_board_whose_grant_named_no_image_has_no_final_receipt_to_say(tmp_path: Path) -> None:

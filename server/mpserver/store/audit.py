@@ -61,6 +61,8 @@ def verify_ledger(connection: Connection, roots: tuple[bytes, ...], realm: str, 
     units, closed = _check_units(connection, walk, roots, realm)
     _check_grants(connection, walk)
     jobs = _check_jobs(connection)
+    if closed != walk.told:
+        raise StoreDamaged(f"{walk.told} receipts stand in the ledger, and {closed} Closeds are kept")
     decided = frozenset(one for one in walk.bodies if one[0] in KINDS)
     return Findings(walk.edge.size, walk.heads, units, closed, walk.grants, jobs, walk.edge.root(), decided)
 
@@ -147,8 +149,6 @@ def _check_units(connection: Connection, walk: _Walk, roots: tuple[bytes, ...], 
     for ueid, receipt, raw in connection.execute("SELECT ueid, receipt, closed FROM finals"):
         _check_receipt(connection, ueid, receipt, raw, roots, realm)
         proven += 1
-    if proven != walk.told:
-        raise StoreDamaged(f"{walk.told} receipts stand in the ledger, and {proven} Closeds are kept")
     return count, proven
 
 
