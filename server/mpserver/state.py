@@ -1,5 +1,7 @@
 """The state directory of one server: which files it has, and opening all of them together."""
 
+import os
+import pwd
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +9,7 @@ from typing import Final
 
 from mpserver.authority import FileAuthority
 from mpserver.clock import SystemClock
-from mpserver.errors import SetUp, StateBroke
+from mpserver.errors import NeedsPerson, SetUp, StateBroke
 from mpserver.keystore import LAST_HEAD, Keystore
 from mpserver.store.database import explained, open_database, read_fact
 from mpserver.store.lasthead import LastHeadFile
@@ -79,6 +81,22 @@ def open_ledger(places: Places) -> sqlite3.Connection:
     try:
         if not places.directory.is_dir():
             raise SetUp(f"no state directory {places.directory}: run `mpserver init`, or name another with --dir")
+        _check_owner(places.directory)
         return open_database(places.ledger)
     except OSError as error:
         raise StateBroke(f"{places.directory}: {error.strerror}") from error
+
+
+def _check_owner(directory: Path) -> None:
+    """Raises NeedsPerson where another user, root too, would make files that the server's own user cannot read."""
+    owner = directory.stat().st_uid
+    if owner != os.geteuid():
+        name = _name_user(owner)
+        raise NeedsPerson(f"{directory} belongs to user {name}: type it as that user, e.g. sudo -u {name} mpserver ...")
+
+
+def _name_user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"#{number}"
