@@ -6,8 +6,9 @@ import shutil
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from mpsim.ek_authority import EkAuthority
 from mpsim.swtpm import SoftTpm
@@ -34,18 +35,15 @@ _START_MAX_S: Final = 10.0
 _ENABLED: Final = f"{_UNITS}/multi-user.target.wants"
 
 
-class Wiring(NamedTuple):
-    """What a board's owner can choose."""
+class Partition(StrEnum):
+    """What the state partition lies on."""
 
-    state: str = "file"
-    """The state partition: `file`, or `volatile`: behind a disk cache of its own, which a power cut empties first."""
-    clock: str = ""
-    """What its clock says when it is switched on, as QEMU's -rtc base; empty: the time of day."""
-    flushes: bool = True
-    """False: QEMU drops the guest's flushes, as a disk that lies. A control."""
-
-
-ORDINARY: Final = Wiring()
+    FILE = "file"
+    """A disk that keeps whatever it was given."""
+    VOLATILE = "volatile"
+    """A disk with a cache of its own, which a power cut empties first."""
+    LYING = "lying"
+    """The same, and it says that it flushed and did not. A control."""
 
 
 def flash(disk: Path, anchors: str, files: Mapping[str, str] | None = None) -> Path:
@@ -63,9 +61,9 @@ def flash(disk: Path, anchors: str, files: Mapping[str, str] | None = None) -> P
 class Board(Machine):
     """What survives a power cut: TPM, state partition, data volume. The root is as flashed at every start."""
 
-    def __init__(self, folder: Path, image: Path, maker: EkAuthority, wiring: Wiring = ORDINARY) -> None:
+    def __init__(self, folder: Path, image: Path, maker: EkAuthority, partition: Partition = Partition.FILE) -> None:
         super().__init__(folder)
-        self.image, self.wiring = image, wiring
+        self.image, self.partition = image, partition
         self.state, self.volume = folder / "state.raw", folder / "volume.raw"
         self._port = folder / "port"
         self._calls = folder / "calls"
@@ -103,15 +101,13 @@ class Board(Machine):
     def connect(self, sockets: Path) -> Sequence[str]:
         """Partition, volume, and a network in which each connection to the server's address is one of ours."""
         state = f"file={self.state}"
-        if self.wiring.state == "volatile":
+        if self.partition is not Partition.FILE:
             state = f"file=nbd+unix:///?socket={self._start_disk_server(sockets / 'disk')}"
-        cache = "writeback" if self.wiring.flushes else "unsafe"
         line = f"guestfwd=tcp:{ADDRESS}:{PORT}-cmd:{self.folder / 'line'}"
         drives = ((state, "d0"), (f"file={self.volume}", "d1"))
-        words = [f"-drive={file},format=raw,if=none,id={name},cache={cache}" for file, name in drives]
+        words = [f"-drive={file},format=raw,if=none,id={name},cache=writeback" for file, name in drives]
         words += [f"-device=virtio-blk-pci,drive={name}" for _, name in drives]
         words += [f"-netdev=user,id=n0,restrict=on,{line}", "-device=virtio-net-pci,netdev=n0,romfile="]
-        words += [f"-rtc=base={self.wiring.clock}"] if self.wiring.clock else []
         return [part for word in words for part in word.split("=", 1)]
 
     def disconnect(self) -> None:
@@ -127,6 +123,7 @@ class Board(Machine):
 
     def _start_disk_server(self, socket: Path) -> Path:
         command = ["nbdkit", "--foreground", "--unix", str(socket), "--filter=cache", "file", str(self.state)]
+        command += ["cache=unsafe"] if self.partition is Partition.LYING else []
         with open(self.folder / "nbdkit.log", "ab") as output:
             self._disk_server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         deadline = time.monotonic() + _START_MAX_S

@@ -21,8 +21,7 @@ class Cut(NamedTuple):
 
     number: int
     phase: str
-    volatile: bool
-    """The state partition lay behind a disk cache, which was lost."""
+    partition: str
     at_s: float
     """After QEMU's start."""
     ledger: str
@@ -70,7 +69,7 @@ def cut(number: int, line: Line, board: Board, phases: dict[str, float], chance:
     finally:
         guest.cut_power()
     found = find_state(line, before)
-    return Cut(number, phase, board.wiring.state == "volatile", round(time.monotonic() - began, 2), found)
+    return Cut(number, phase, board.partition.value, round(time.monotonic() - began, 2), found)
 
 
 def _await_end(phase: str, line: Line, board: Board, guest: Guest, before: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.mpserver.server import Running
-from tests.qemu.board import ORDINARY, Board, Wiring, flash
+from tests.qemu.board import Board, Partition, flash
 from tests.qemu.guest import Outcome
 from tests.qemu.office import Office
 
@@ -65,10 +65,12 @@ class Line:
         self.image = flash(folder / "image.raw", office.print_anchors() + DEPENDENT, FILES)
         self._made = 0
 
-    def make_board(self, image: Path | None = None, wiring: Wiring = ORDINARY, *, plugged: bool = True) -> Board:
+    def make_board(
+        self, image: Path | None = None, partition: Partition = Partition.FILE, *, plugged: bool = True
+    ) -> Board:
         """A board that nobody has switched on yet."""
         self._made += 1
-        board = Board(self.folder / f"board-{self._made}", image or self.image, self.office.maker, wiring)
+        board = Board(self.folder / f"board-{self._made}", image or self.image, self.office.maker, partition)
         if plugged:
             board.plug_line(self.server.port)
         return board

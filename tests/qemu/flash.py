@@ -20,7 +20,7 @@ def write_files(disk: Path, files: Mapping[str, str | bytes], links: Mapping[str
         lines: list[str] = []
         for number, (path, content) in enumerate(files.items()):
             source = Path(folder) / str(number)
-            raw = content.encode() if isinstance(content, str) else content
+            raw = _encode(content)
             source.write_bytes(raw)
             mode = PROGRAM if raw.startswith(b"#!") else PLAIN
             name = PurePosixPath(path).name
@@ -33,9 +33,18 @@ def write_files(disk: Path, files: Mapping[str, str | bytes], links: Mapping[str
         for path, target in (links or {}).items():
             lines += [*_enter(path), f"symlink {PurePosixPath(path).name} {target}"]
         said = _debugfs(disk, lines, Path(folder) / "commands")
-    for path in [*files, *(links or {})]:
-        if "Inode:" not in _show(disk, f"stat {path}"):
+    wanted = {path: f"Mode:  0{_mode_of(_encode(content)):o}" for path, content in files.items()}
+    for path, mark in {**wanted, **dict.fromkeys(links or {}, "Type: symlink")}.items():
+        if mark not in _show(disk, f"stat {path}"):
             raise RuntimeError(f"{path} is not in the disk:\n{said}")
+
+
+def _encode(content: str | bytes) -> bytes:
+    return content.encode() if isinstance(content, str) else content
+
+
+def _mode_of(raw: bytes) -> int:
+    return PROGRAM if raw.startswith(b"#!") else PLAIN
 
 
 def _enter(path: str) -> list[str]:

@@ -4,6 +4,7 @@ The package is that of the committed tree. Beside it goes systemd-cryptsetup, wh
 because another word in the base's package list is a quarter of an hour of building.
 """
 
+import functools
 import shutil
 import subprocess
 from pathlib import Path
@@ -54,8 +55,9 @@ def find_cryptsetup() -> Path:
     return package
 
 
+@functools.cache
 def find_installed() -> Path:
-    """The disk, never to be written. A minute where its parts are there."""
+    """The disk, never to be written. A minute where its parts are there; one process sees one commit."""
     packages = (find_package(), find_cryptsetup())
     jobs = Path(__file__).parent / "bench" / "inside" / "install.sh"
     key = cache.key_of(find_root().parent.name, Path(__file__), jobs, _MOUNT, *packages)

@@ -74,7 +74,7 @@ def test_disks_of_a_finished_board_beside_another_tpm_pass_nothing(
     for disk in ("state", "volume"):
         getattr(clone, disk).write_bytes(getattr(board, disk).read_bytes())
     with clone.boot("watch") as guest:
-        guest.wait_for("no server", PASS_MAX_S)
+        guest.wait_for("was made by another TPM", PASS_MAX_S)
         (clone.work / "go").touch()
         outcome = guest.finish(END_MAX_S)
         console = guest.console()

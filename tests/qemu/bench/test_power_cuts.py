@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.qemu.board import Board, Wiring, scrap
+from tests.qemu.board import Board, Partition, scrap
 from tests.qemu.cuts import PHASES, Cut, cut, measure_phases
 from tests.qemu.factory import END_MAX_S, PASS_MAX_S, Line, find_secrets, status, told
 from tests.qemu.guest import Machine, Outcome
@@ -47,8 +47,7 @@ def test_power_cut_anywhere_before_pass_is_finished_by_the_next_boot(
     cut_number: int, line: Line, phases: dict[str, float], report: list[Cut]
 ) -> None:
     """T-581 Accident: a cut in each phase, with the disk's cache or without. One count, nothing in the clear."""
-    wiring = Wiring(state="volatile" if cut_number // len(PHASES) % 2 else "file")
-    board = line.make_board(wiring=wiring)
+    board = line.make_board(partition=Partition.VOLATILE if cut_number // len(PHASES) % 2 else Partition.FILE)
     before = line.office.counted()
     made = cut(cut_number, line, board, phases, random.Random(cut_number))
     report.append(made)
@@ -84,10 +83,10 @@ def count_and_cut(board: Machine, job: str) -> tuple[int, int]:
     return int(last.split()[-1]), int(read.output.split()[-1])
 
 
-@pytest.mark.parametrize("state", ["file", "volatile"])
-def test_what_was_synced_outlives_the_cut(line: Line, state: str) -> None:
+@pytest.mark.parametrize("partition", [Partition.FILE, Partition.VOLATILE])
+def test_what_was_synced_outlives_the_cut(line: Line, partition: Partition) -> None:
     """The bench itself loses nothing that a program synced, not even with the disk's cache."""
-    said, kept = count_and_cut(line.make_board(wiring=Wiring(state)), "write_synced")
+    said, kept = count_and_cut(line.make_board(partition=partition), "write_synced")
     assert kept >= said
 
 
@@ -99,5 +98,5 @@ def test_control_a_writer_without_sync_loses_what_it_said(line: Line) -> None:
 
 def test_control_a_disk_that_drops_flushes_loses_what_was_synced(line: Line) -> None:
     """Were this not so, the cuts above would miss a flush that never reached the disk."""
-    said, kept = count_and_cut(line.make_board(wiring=Wiring("volatile", flushes=False)), "write_synced")
+    said, kept = count_and_cut(line.make_board(partition=Partition.LYING), "write_synced")
     assert kept < said
