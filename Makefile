@@ -43,7 +43,7 @@ qemu-keys: setup  ## the kernel-key sealer on a real kernel in QEMU, with reboot
 	@scripts/qemu.sh tests/qemu/bench/test_kernel_key.py
 
 qemu: setup  ## a board in QEMU with our package: enrollment, boots, accidents and power cuts, and all of qemu-keys
-	@scripts/qemu.sh tests/qemu/bench
+	@scripts/qemu.sh tests/qemu/bench/test_*.py
 
 N ?= 200
 qemu-cuts: setup  ## N power cuts of a board before PASS, and the controls; report in out/qemu/cuts.json
