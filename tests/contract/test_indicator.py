@@ -66,6 +66,13 @@ def test_led_that_cannot_blink_is_named_and_nothing_is_made(indicator: Indicator
     assert not (green / missing).exists()
 
 
+def test_led_whose_driver_refuses_a_write_is_named(indicator: Indicator, green: Path) -> None:
+    (green / "brightness").unlink()
+    (green / "brightness").symlink_to("/dev/full")
+    with pytest.raises(HardwareGone, match="LED green:status: No space left on device at .*/brightness"):
+        indicator.show(Light.PASS)
+
+
 def test_one_broken_led_leaves_the_others_lit(tmp_path: Path, green: Path) -> None:
     red = make_led(tmp_path, "red:status")
     (green / "brightness").unlink()

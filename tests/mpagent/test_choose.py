@@ -12,6 +12,7 @@ from mpagent.anchors import _BOARD, _CARD, _PCRS, _TOKEN
 from mpagent.errors import ConfigWrong, HardwareAbsent, HardwareGone
 from mpagent.hal.choose import OFFERED, BoardChoice, open_bench, open_board, open_part
 from mpagent.hal.ports import LifeCycle
+from mpagent.hal.shut import ShutAttester
 from mpagent.tomlfile import Key
 from mpsim.board import BoardPlan, make_board
 from mpsim.shelf import MemoryShelf
@@ -228,3 +229,11 @@ def test_board_that_says_nothing_claims_nothing(tmp_path: Path) -> None:
         facts = board.soc.read_facts()
     assert (facts.family, facts.uid, facts.life_cycle, facts.srk_hash) == ("generic", None, None, None)
     assert dict(facts.provenance) == {}
+
+
+def test_shut_engine_of_a_production_image_attests_nothing() -> None:
+    """Linux reaches no MP engine there; what stands in its place has a kind and neither key nor signature."""
+    shut = ShutAttester()
+    assert shut.describe().public_key is None
+    with pytest.raises(HardwareGone, match="its MP engine is shut"):
+        shut.attest(b"anything")
