@@ -69,7 +69,7 @@ def test_led_that_cannot_blink_is_named_and_nothing_is_made(indicator: Indicator
 def test_led_whose_driver_refuses_a_write_is_named(indicator: Indicator, green: Path) -> None:
     (green / "brightness").unlink()
     (green / "brightness").symlink_to("/dev/full")
-    with pytest.raises(HardwareGone, match="LED green:status: No space left on device at .*/brightness"):
+    with pytest.raises(HardwareGone, match=r"LED green:status: No space left on device at .*/brightness"):
         indicator.show(Light.PASS)
 
 
