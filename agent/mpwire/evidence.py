@@ -9,8 +9,8 @@ from mpwire import labels, registry
 from mpwire.codec import decode, encode
 from mpwire.cose import Sign1, read_sign1
 from mpwire.errors import Malformed
+from mpwire.limits import OPTEE_MEASUREMENT_BYTES, OPTEE_SIGNATURE_BYTES
 from mpwire.messages.eat import CLAIMS, Claims
-from mpwire.optee import MEASUREMENT_BYTES, SIGNATURE_BYTES
 from mpwire.shape import Integer, ListOf, Octets, Row
 
 CLAIMS_MAX_BYTES: Final = 3_584
@@ -25,7 +25,7 @@ OUTER_PROTECTED: Final = frozenset({registry.HEADER_PROFILE})
 PCRS: Final = ListOf(Row(Integer(23), Octets(32)), 24)
 TPM_SIGNATURE: Final = Row(Octets(1, 1_024), Octets(64))
 """[TPMS_ATTEST, r || s]: the signature bytes of TPM-QUOTE-ES256."""
-OPTEE_SIGNATURE: Final = Row(Octets(MEASUREMENT_BYTES), Octets(SIGNATURE_BYTES))
+OPTEE_SIGNATURE: Final = Row(Octets(OPTEE_MEASUREMENT_BYTES), Octets(OPTEE_SIGNATURE_BYTES))
 """[hash of OP-TEE's memory, RSA-PSS signature]: the signature bytes of OPTEE-PS256."""
 
 

@@ -41,3 +41,8 @@ IMPORT_MAX_BYTES: Final = 2_101_248
 """4,096 records of at most 512 bytes, and 4 KiB of framing and signature. Source: wire.md 5.5."""
 CHALLENGE_LIFE_S: Final = 600
 """How long a challenge may be answered: a slow TPM and a slow line, with room. Source: wire.md 4.2."""
+OPTEE_MEASUREMENT_BYTES: Final = 32
+OPTEE_SIGNATURE_BYTES: Final = 384
+"""RSA of 3072 bits, CFG_ATTESTATION_PTA_KEY_SIZE as OP-TEE ships it."""
+RSA_PUBLIC_MAX_BYTES: Final = 512
+"""The SubjectPublicKeyInfo takes 422 bytes."""

@@ -15,14 +15,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from mpwire.errors import Malformed, Unauthentic
+from mpwire.limits import OPTEE_MEASUREMENT_BYTES, OPTEE_SIGNATURE_BYTES
 
 KEY_BITS: Final = 3_072
 """CFG_ATTESTATION_PTA_KEY_SIZE as OP-TEE ships it; the only size of wire version 1."""
 EXPONENT: Final = 65_537
-MEASUREMENT_BYTES: Final = 32
-SIGNATURE_BYTES: Final = KEY_BITS // 8
-PUBLIC_MAX_BYTES: Final = 512
-"""The SubjectPublicKeyInfo takes 422 bytes."""
 
 _PSS: Final = padding.PSS(mgf=padding.MGF1(SHA256()), salt_length=32)
 _PREHASHED: Final = Prehashed(SHA256())
@@ -35,7 +32,7 @@ def make_nonce(message: bytes) -> bytes:
 
 def write_public(modulus: bytes, exponent: bytes) -> bytes:
     """SubjectPublicKeyInfo, DER, of the two big-endian numbers the PTA returns. Raises Malformed as `read_public`."""
-    if len(modulus) != SIGNATURE_BYTES or not modulus[0] & 0x80 or not modulus[-1] & 1:
+    if len(modulus) != OPTEE_SIGNATURE_BYTES or not modulus[0] & 0x80 or not modulus[-1] & 1:
         raise Malformed("optee-key: the modulus is not an odd number of 3072 bits")
     if int.from_bytes(exponent, "big") != EXPONENT:
         raise Malformed("optee-key: the exponent is not 65537")
@@ -64,7 +61,7 @@ def key_id(der: bytes) -> bytes:
 
 def verify_optee(der: bytes, message: bytes, measurement: bytes, signature: bytes) -> None:
     """Raises Unauthentic unless the key `der` signed `message` in an OP-TEE that measured itself so."""
-    if len(measurement) != MEASUREMENT_BYTES or len(signature) != SIGNATURE_BYTES:
+    if len(measurement) != OPTEE_MEASUREMENT_BYTES or len(signature) != OPTEE_SIGNATURE_BYTES:
         raise Unauthentic("optee-signature")
     digest = sha256(make_nonce(message) + measurement).digest()
     try:

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpwire import optee
+from mpwire import limits, optee
 from mpwire.errors import Malformed, Unauthentic
 from tests.vectors.rsa import MEASUREMENT, OPTEE, OTHER_OPTEE
 
@@ -75,7 +75,7 @@ def test_the_numbers_of_the_pta_make_the_one_spelling() -> None:
     modulus = OPTEE.modulus.to_bytes(384, "big")
     for exponent in (b"\x01\x00\x01", b"\x00\x01\x00\x01"):
         assert optee.write_public(modulus, exponent) == OPTEE.public
-    assert len(OPTEE.public) == 422 <= optee.PUBLIC_MAX_BYTES
+    assert len(OPTEE.public) == 422 <= limits.RSA_PUBLIC_MAX_BYTES
     assert optee.key_id(OPTEE.public) == sha256(OPTEE.public).digest()
 
 

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from mpwire import limits, registry
 from mpwire.codec import encode
-from mpwire.optee import PUBLIC_MAX_BYTES
 from mpwire.shape import Field, Integer, ListOf, MapOf, Octets, OneOf, Row, TableOf, Text
 
 NAME = Text(limits.NAME_MAX_BYTES)
@@ -51,7 +50,7 @@ MATERIAL = MapOf(
     Field(5, "ek_certificate", CERTIFICATE, "tpm: EK certificate, DER", required=False),
     Field(6, "ak_public", Octets(1, 1_024), "tpm: TPMT_PUBLIC of the AK", required=False),
     Field(7, "x5chain", ListOf(CERTIFICATE, 4, 1), "card: certificates, DER, leaf first", required=False),
-    Field(8, "rsa_public", Octets(1, PUBLIC_MAX_BYTES), "optee: SubjectPublicKeyInfo, DER", required=False),
+    Field(8, "rsa_public", Octets(1, limits.RSA_PUBLIC_MAX_BYTES), "optee: SubjectPublicKeyInfo, DER", required=False),
 )
 
 

@@ -25,7 +25,7 @@ from mpagent.hal.optee.records import Answer
 from mpagent.hal.ports import Attestation, AttesterMaterial
 from mpwire import optee
 from mpwire.errors import Malformed, Unauthentic
-from mpwire.limits import MP_MESSAGE_MAX_BYTES
+from mpwire.limits import MP_MESSAGE_MAX_BYTES, OPTEE_MEASUREMENT_BYTES, OPTEE_SIGNATURE_BYTES
 from mpwire.registry import ALG_OPTEE_PS256
 
 PTA: Final = UUID("39800861-182a-4720-9b67-2bcd622bc0b5")
@@ -75,7 +75,7 @@ class OpteeAttester:
             raise Malformed(f"an attester signs 1 to {MP_MESSAGE_MAX_BYTES} bytes, not {len(message)}")
         public = self.describe().rsa_public
         assert public is not None  # describe() of this class gives it
-        params = (MemoryIn(optee.make_nonce(message)), MemoryOut(optee.MEASUREMENT_BYTES + MODULUS_MAX_BYTES))
+        params = (MemoryIn(optee.make_nonce(message)), MemoryOut(OPTEE_MEASUREMENT_BYTES + MODULUS_MAX_BYTES))
         _, output = self._invoke(Command(HASH_TEE_MEMORY, params), self._deadline_s)
         measurement, signature = _split(output)
         try:
@@ -147,11 +147,11 @@ def _ask(node: Path, commands: Sequence[Command], deadline_s: float) -> tuple[tu
 
 def _split(output: Answer) -> tuple[bytes, bytes]:
     """Measurement and signature."""
-    whole = optee.MEASUREMENT_BYTES + optee.SIGNATURE_BYTES
+    whole = OPTEE_MEASUREMENT_BYTES + OPTEE_SIGNATURE_BYTES
     assert isinstance(output, bytes)  # the client answers each parameter by its kind
     if len(output) != whole:
         raise HardwareGone(f"the {_NAME} gave a measurement and signature that have not {whole} bytes together")
-    return output[: optee.MEASUREMENT_BYTES], output[optee.MEASUREMENT_BYTES :]
+    return output[:OPTEE_MEASUREMENT_BYTES], output[OPTEE_MEASUREMENT_BYTES:]
 
 
 def open_attestation(node: Path, deadline_s: float) -> OpteeAttester:
