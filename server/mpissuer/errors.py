@@ -38,6 +38,18 @@ class NotNow(MpError):
         self.retry_after_s = retry_after_s
 
 
+class KeptAlready(MpError):
+    """The vault keeps a secret under this name already; what it keeps cannot be compared, so a person decides."""
+
+    exit_code, retry = 77, Retry.OPERATOR
+
+
+class NotKept(MpError):
+    """The vault keeps nothing under this name."""
+
+    exit_code, retry = 77, Retry.OPERATOR
+
+
 class ProductWrong(MpError):
     """A product file says something that cannot be followed; the text names the key.
 

@@ -48,6 +48,25 @@ class Authority(Protocol):
         """An IEEE 802.1AR device certificate for a P-256 key: DER chain, leaf first, without the root."""
 
 
+class SecretVault(Protocol):
+    """Secrets that are kept to be expanded and never to be read: PRKs of HKDF (RFC 5869), 32 bytes each.
+
+    A name has 1 to 64 bytes. Every verb may raise NotNow: the token is slow or gone, nothing was changed.
+    """
+
+    def keep(self, name: str, secret: Secret) -> None:
+        """Durable when it returns. Raises KeptAlready, whatever the bytes: a name is used once, until `destroy`."""
+
+    def names(self) -> tuple[str, ...]:
+        """Of all that is kept, sorted."""
+
+    def expand(self, name: str, info: bytes) -> Secret:
+        """HKDF-Expand with SHA-256 under the kept secret as PRK: the first 32 bytes. Raises NotKept."""
+
+    def destroy(self, name: str) -> None:
+        """Nothing expands under it any more. Raises NotKept."""
+
+
 class RegisteredKey(NamedTuple):
     """An attester key or EK that the OEM imported."""
 

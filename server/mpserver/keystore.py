@@ -88,7 +88,7 @@ class Keystore:
 
     def load_symmetric(self) -> Secret:
         """Raises StoreDamaged, SetUp."""
-        return _read_hex(self.path / SYMMETRIC)
+        return read_hex(self.path / SYMMETRIC)
 
     def make_job_key(self, job: str) -> None:
         """Find or make: a job approved again after a power cut keeps its key."""
@@ -100,7 +100,7 @@ class Keystore:
         """The key and what tells this file from another of the name. Raises FileNotFoundError once destroyed."""
         path = self._job_path(job)
         found = path.stat()
-        return (found.st_ino, found.st_mtime_ns), _read_hex(path)
+        return (found.st_ino, found.st_mtime_ns), read_hex(path)
 
     def job_key_stamp(self, job: str) -> tuple[int, int]:
         """As `load_job_key`, without reading."""
@@ -108,19 +108,12 @@ class Keystore:
         return found.st_ino, found.st_mtime_ns
 
     def destroy_job_key(self, job: str) -> None:
-        """Overwrite, unlink, sync: what the file system or the flash kept of it elsewhere is beyond us (threats.md)."""
+        """Said of a key that is gone already it does nothing."""
         path = self._job_path(job)
         try:
-            with path.open("r+b") as file:
-                file.write(b"0" * (2 * SYMMETRIC_BYTES))
-                file.flush()
-                os.fsync(file.fileno())
-            path.unlink()
-            sync_directory(path.parent)
+            destroy_file(path)
         except FileNotFoundError:
             return
-        except OSError as error:
-            raise StateBroke(f"cannot destroy {path}: {error.strerror}") from error
 
     def has_job_key(self, job: str) -> bool:
         """Whether its values can still be read."""
@@ -199,6 +192,24 @@ def write_file(path: Path, body: bytes, *, replace: bool = False) -> None:
         raise StateBroke(f"cannot write {path}: {error.strerror}") from error
 
 
+def destroy_file(path: Path) -> None:
+    """Overwrite, unlink, sync: what the file system or the flash kept of it elsewhere is beyond us (threats.md).
+
+    Raises FileNotFoundError, StateBroke.
+    """
+    try:
+        with path.open("r+b") as file:
+            file.write(b"0" * os.fstat(file.fileno()).st_size)
+            file.flush()
+            os.fsync(file.fileno())
+        path.unlink()
+        sync_directory(path.parent)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StateBroke(f"cannot destroy {path}: {error.strerror}") from error
+
+
 def sync_directory(path: Path) -> None:
     """Make the names in it durable."""
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -208,7 +219,8 @@ def sync_directory(path: Path) -> None:
         os.close(directory)
 
 
-def _read_hex(path: Path) -> Secret:
+def read_hex(path: Path) -> Secret:
+    """A key of SYMMETRIC_BYTES in a file of its own. Raises StoreDamaged, StateBroke, and SetUp where it is missing."""
     try:
         value = bytes.fromhex(read_private(path).decode("ascii"))
     except ValueError:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from mpissuer.ports import SecretVault
 from mpserver.authority import FileAuthority
 from mpserver.clock import SystemClock
 from mpserver.errors import NeedsPerson, SetUp, StateBroke
@@ -14,6 +15,7 @@ from mpserver.keystore import LAST_HEAD, Keystore
 from mpserver.store.database import explained, open_database, read_fact
 from mpserver.store.lasthead import LastHeadFile
 from mpserver.store.sequencer import Sequencer
+from mpserver.vault import FileVault
 
 DEFAULT_DIRECTORY: Final = Path("/var/lib/mpserver")
 
@@ -51,6 +53,11 @@ class State:
     authority: FileAuthority
     connection: sqlite3.Connection
     last_head: LastHeadFile
+
+    @property
+    def vault(self) -> SecretVault:
+        """Secrets that are kept to be expanded: beside the keys."""
+        return FileVault(self.keystore.path)
 
     def make_sequencer(self, connection: sqlite3.Connection) -> Sequencer:
         """For the one thread that writes by this connection."""
