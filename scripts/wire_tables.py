@@ -15,14 +15,17 @@ from mpagent.hal.ports import LifeCycle, Provenance
 from mpwire import evidence, labels, limits, registry
 from mpwire.inspection import ALG_NAMES, HEADERS
 from mpwire.keys import PublicKey
-from mpwire.messages import eat, grant, issuer, plain
+from mpwire.messages import bundle, eat, grant, issuer, plain
 from mpwire.shape import Converted, Integer, ListOf, MapOf, Octets, OneOf, Row, Shape, TableOf, Text
 
 ROOT: Final = Path(__file__).parents[1]
 DOCUMENT: Final = ROOT / "docs/wire.md"
 
 SHAPES: Final[Mapping[str, MapOf[Any]]] = {
-    one.title: one for module in (plain, eat, grant, issuer) for one in vars(module).values() if isinstance(one, MapOf)
+    one.title: one
+    for module in (plain, eat, grant, issuer, bundle)
+    for one in vars(module).values()
+    if isinstance(one, MapOf)
 }
 """Every table of fields on the wire, by title."""
 
@@ -115,6 +118,8 @@ OBJECTS: Final = (
     ("issuer certificate", labels.TYP_ISSUER_CERTIFICATE, labels.AAD_ISSUER_CERTIFICATE, "root, or role key"),
     ("trust update", labels.TYP_TRUST_UPDATE, labels.AAD_TRUST_UPDATE, "root"),
     ("import list", labels.TYP_IMPORT, labels.AAD_IMPORT, "pinned signer of the OEM"),
+    ("bundle", labels.TYP_BUNDLE, labels.AAD_BUNDLE, "issuer, role `bundle`, or an update authority"),
+    ("receipt of a bundle", labels.TYP_BUNDLE_RECEIPT, labels.AAD_BUNDLE_RECEIPT, "device key `sign`"),
 )
 LIFE_CYCLE: Final[Mapping[LifeCycle, str]] = {
     LifeCycle.OPEN: "open: HAB or AHAB does not enforce",

@@ -46,3 +46,13 @@ OPTEE_SIGNATURE_BYTES: Final = 384
 """RSA of 3072 bits, CFG_ATTESTATION_PTA_KEY_SIZE as OP-TEE ships it."""
 RSA_PUBLIC_MAX_BYTES: Final = 512
 """The SubjectPublicKeyInfo takes 422 bytes."""
+BUNDLE_MANIFEST_MAX_BYTES: Final = 1_048_576
+"""A bundle's envelope: 4,096 components of some 130 bytes, 4,096 UIDs, a chain. Source: wire.md 11.1."""
+BUNDLE_COMPONENTS_MAX: Final = 4_096
+"""Components of a bundle: four slots of their own for a reel of 1,000 boards."""
+BUNDLE_UIDS_MAX: Final = 4_096
+"""Boards that a bundle can name."""
+BUNDLE_FILE_MAX_BYTES: Final = 4_294_967_295
+"""Plain text of one component: what a FAT file system can hold as a file."""
+BUNDLE_CHUNK_BYTES: Final = 65_536
+"""Plain text of one AEAD message of a component: little to hold, and 0.02 per cent of tags. Source: wire.md 11.3."""

@@ -16,6 +16,8 @@ SPEAKING: Final = [
     ROOT / "agent/mpwire/merkle.py",
     ROOT / "agent/mpwire/hpke.py",
 ]
+"""Of the exchange."""
+SPEAKING_OF_BUNDLES: Final = [*(ROOT / "agent/mpwire").glob("bundle*.py"), ROOT / "agent/mpwire/stream.py"]
 
 
 def names_of_checks(path: Path) -> set[str]:

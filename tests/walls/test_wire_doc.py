@@ -6,7 +6,7 @@ import pytest
 
 from mpwire import codec, cose, registry
 from scripts.wire_tables import DOCUMENT, SHAPES, draw_all, fill
-from tests.walls.checks import SPEAKING, names_of_checks
+from tests.walls.checks import SPEAKING, SPEAKING_OF_BUNDLES, names_of_checks
 from tests.walls.rooms import ROOT
 
 TEXT = DOCUMENT.read_text()
@@ -48,8 +48,15 @@ def test_every_rule_of_the_readers_is_explained(rule: str) -> None:
 
 
 def test_every_check_either_side_can_name_is_in_the_document() -> None:
-    names = set().union(*(names_of_checks(path) for path in SPEAKING)) - ELSEWHERE
-    assert {"clone", "grant-slots", "issuer-delegation", "attester-signature", "receipt-closed-proof"} <= names
+    names = set().union(*(names_of_checks(path) for path in [*SPEAKING, *SPEAKING_OF_BUNDLES])) - ELSEWHERE
+    assert {
+        "clone",
+        "grant-slots",
+        "issuer-delegation",
+        "attester-signature",
+        "receipt-closed-proof",
+        "bundle-payload",
+    } <= names
     told = set(re.findall(r"`([a-z0-9-]+)`", TEXT))
     inside = {"tpm-ek", "tpm-ak"}  # details of attester-signature and attester-material, for the log alone
     assert {name for name in names if name not in told and not any(name.startswith(one) for one in inside)} == set()
