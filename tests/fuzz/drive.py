@@ -13,12 +13,13 @@ OURS = ["mpwire", "mpagent", "mpissuer", "mpserver.console", "mpserver.importlis
 
 with atheris.instrument_imports(include=OURS):
     from tests.fuzz.appraisal import ISSUER
+    from tests.fuzz.bundling import bundle_doors
     from tests.fuzz.decoders import WIRE, knock
 
 
 def run(name: str) -> None:
     """Never returns. The last argument is the folder of the corpus, which gets the samples."""
-    doors = list({**WIRE, **ISSUER}[name]().values())
+    doors = list({**WIRE, **ISSUER, "bundle": bundle_doors}[name]().values())
     samples = [bytes([number]) + door.sample for number, door in enumerate(doors)]
 
     def try_one(raw: bytes) -> None:
