@@ -20,7 +20,7 @@ from mpagent.hal.choose import (
     PcrChoice,
     TokenChoice,
 )
-from mpagent.image import FinishChoice, Image, WantedSlot
+from mpagent.image import BOOT_MAX_BYTES, FinishChoice, Image, WantedSlot
 from mpagent.tomlfile import Check, Key, Table, list_of, octets, one_of, one_table, read_file, text, truth, whole
 from mpwire.limits import NAME_MAX_BYTES, SLOT_VALUE_MAX_BYTES, SLOTS_MAX
 from mpwire.messages.grant import DESTINATIONS, KINDS_MADE
@@ -157,7 +157,25 @@ _FINISH: Final = {
     "installer": Key(one_of("raw", "rauc", "swupdate")),
     "target": Key(_place),
     "state": Key(_place),
+    "boot_old": Key(_place),
+    "boot_new": Key(_place),
+    "boot_new_bytes": Key(whole(1, BOOT_MAX_BYTES)),
+    "boot_new_digest": Key(octets(32, 32)),
 }
+_NEEDED_BESIDE: Final = (
+    ("luks", "luks_slot"),
+    ("luks_slot", "luks"),
+    ("old_key_slot", "luks"),
+    ("luks", "state"),
+    ("installer", "target"),
+    ("target", "installer"),
+    *(("boot_old", name) for name in ("installer", "state", "boot_new")),
+    ("boot_new", "boot_old"),
+    ("boot_new", "boot_new_bytes"),
+    ("boot_new_bytes", "boot_new_digest"),
+    ("boot_new_digest", "boot_new"),
+)
+"""A key of [finish], and the one that it means nothing without."""
 _SLOT: Final = {
     "name": Key(_NAME, required=True),
     "kind": Key(one_of(*KINDS_MADE), required=True),
@@ -199,8 +217,7 @@ def _read_finish(table: Table, slots: tuple[WantedSlot, ...]) -> FinishChoice | 
         return None
     own = table.table("finish")
     choice = FinishChoice(**own.read(_FINISH))
-    for name, other in (("luks", "luks_slot"), ("luks_slot", "luks"), ("old_key_slot", "luks"), ("luks", "state"),
-                        ("installer", "target"), ("target", "installer")):  # fmt: skip
+    for name, other in _NEEDED_BESIDE:
         if getattr(choice, name) is not None and getattr(choice, other) is None:
             raise own.wrong(name, f"{name} needs the key {other!r} beside it")
     if choice.installer == "raw" and choice.state is None:

@@ -1,8 +1,12 @@
 """What the signed image decides: whom to trust and what to ask for. Read once, from anchors.toml, and frozen."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mpagent.credentials.allow import AllowList
+
+BOOT_MAX_BYTES: Final = 67_108_864
+"""A place of a boot container, in bytes: twice the 32 MiB that a boot partition of an eMMC has at most (the EXT_CSD's
+BOOT_SIZE_MULT, one byte of 128 KiB). What is larger is a disk that somebody named by mistake."""
 
 
 class WantedSlot(NamedTuple):
@@ -32,6 +36,13 @@ class FinishChoice(NamedTuple):
     """raw: the block device. Otherwise: the file that the installer is given."""
     state: str | None = None
     """The state partition, which nothing may touch."""
+    boot_old: str | None = None
+    """The device with the boot container of the provisioning image, zeroed last of all."""
+    boot_new: str | None = None
+    """The device with the one that boots then, which the line wrote beside it."""
+    boot_new_bytes: int | None = None
+    boot_new_digest: bytes | None = None
+    """SHA-256 of so many bytes of it: the old one stays while these are not there."""
 
 
 class Image(NamedTuple):

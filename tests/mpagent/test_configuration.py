@@ -102,7 +102,8 @@ pcrs = [0, 7]
     assert choice.pcrs.approvals == Path("usr/lib/mpagent/pcrs")
 
 
-FINISH = """[finish]
+DIGEST = f'boot_new_digest = "{"cd" * 32}"\n'
+FINISH = f"""[finish]
 luks = "/dev/mmcblk0p4"
 luks_slot = "disk"
 old_key_slot = "cloud"
@@ -110,7 +111,10 @@ installer = "raw"
 target = "/dev/mmcblk0p2"
 state = "/dev/mmcblk0p3"
 after = "poweroff"
-"""
+boot_old = "/dev/mmcblk0p5"
+boot_new = "/dev/mmcblk0p6"
+boot_new_bytes = 2000000
+{DIGEST}"""
 
 
 def test_whole_finish_table_is_read(tmp_path: Path) -> None:
@@ -118,7 +122,8 @@ def test_whole_finish_table_is_read(tmp_path: Path) -> None:
     image, _ = read_anchors(write(tmp_path / "anchors.toml", text))
     assert image.phase == "final" and image.finish is not None
     assert image.finish == FinishChoice(
-        *("poweroff", "/dev/mmcblk0p4", "disk", "cloud", "raw", "/dev/mmcblk0p2", "/dev/mmcblk0p3")
+        *("poweroff", "/dev/mmcblk0p4", "disk", "cloud", "raw", "/dev/mmcblk0p2", "/dev/mmcblk0p3"),
+        *("/dev/mmcblk0p5", "/dev/mmcblk0p6", 2_000_000, b"\xcd" * 32),
     )
     plain, _ = read_anchors(write(tmp_path / "plain.toml", ANCHORS))
     assert (plain.phase, plain.finish) == ("sealed", None)
@@ -138,6 +143,13 @@ def test_whole_finish_table_is_read(tmp_path: Path) -> None:
         ('installer = "raw"', 'installer = "dd"', "installer must be one of raw, rauc, swupdate"),
         ('target = "/dev/mmcblk0p2"', 'target = "mmcblk0p2"', "target must be a path from the root on"),
         ('target = "/dev/mmcblk0p2"', 'command = "dd"', "unknown key 'command'"),
+        ('boot_old = "/dev/mmcblk0p5"\n', "", "boot_new needs the key 'boot_old' beside it"),
+        ('boot_new = "/dev/mmcblk0p6"\n', "", "boot_old needs the key 'boot_new' beside it"),
+        ("boot_new_bytes = 2000000\n", "", "boot_new needs the key 'boot_new_bytes' beside it"),
+        (DIGEST, "", "boot_new_bytes needs the key 'boot_new_digest' beside it"),
+        (DIGEST, DIGEST.replace("cd", "c", 1), "boot_new_digest must be"),
+        ("boot_new_bytes = 2000000", "boot_new_bytes = 0", "boot_new_bytes must be"),
+        ("boot_new_bytes = 2000000", "boot_new_bytes = 67108865", "boot_new_bytes must be"),
     ],
 )
 def test_a_finish_table_with_a_part_missing_is_refused(tmp_path: Path, old: str, new: str, words: str) -> None:

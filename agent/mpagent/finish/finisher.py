@@ -3,7 +3,8 @@
 It is called again at every boot and after every cut; each verb finds out by itself how far it came.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -11,12 +12,13 @@ from mpagent.belonging import check_chip
 from mpagent.compose import Device
 from mpagent.errors import InstallFailed, Refused, TargetRefused, Unordered
 from mpagent.finish import install
+from mpagent.finish.container import check_retired, check_successor, retire
 from mpagent.finish.fetch import SOCKET, Range, check_range, fetch
-from mpagent.finish.ground import Ground, check_target
+from mpagent.finish.ground import Extent, Ground, check_target
 from mpagent.finish.luks import Volume, name_volume
 from mpagent.finish.medium import CHUNK_BYTES, open_device, open_spool
 from mpagent.finish.notes import Notebook, open_notebook
-from mpagent.finish.order import INSTALL, LUKS, check_order, read_boot_id, read_order
+from mpagent.finish.order import INSTALL, LUKS, RETIRE, check_order, read_boot_id, read_order
 from mpagent.finish.program import RAUC, SWUPDATE, SYSTEMCTL, Programs
 from mpagent.hal.ports import Board
 from mpagent.image import FinishChoice
@@ -70,6 +72,8 @@ def carry_out(device: Device, plan: Plan, say: Callable[[str], None]) -> tuple[s
             done.append(LUKS)
         if INSTALL in plan.verbs and _install(device, plan, programs, notebook, say):
             done.append(INSTALL)
+        if RETIRE in plan.verbs and retire(Ground(device.places.root), plan.choice, say):
+            done.append(RETIRE)
     last = plan.verbs[-1]
     if last == "stay":
         return tuple(done)
@@ -103,25 +107,48 @@ def _find_key(unlocked: Unlocked, slot: str | None) -> Secret | None:
 
 
 def _check_targets(device: Device, plan: Plan) -> None:
-    """Both devices before either is written."""
+    """Every device before any is written."""
     ground, choice, folder = Ground(device.places.root), plan.choice, device.places.state
-    if choice.luks is not None:
+    written = list(_list_written(plan))
+    for _, path, size in written:
         assert choice.state is not None  # anchors.py
-        check_target(ground, Path(choice.luks), None, Path(choice.state), folder)
+        check_target(ground, Path(path), size, Path(choice.state), folder)
+    kept = [] if choice.boot_new is None else [Span("the boot container that stays, on", choice.boot_new, None)]
+    for one, other in combinations([*written, *kept], 2):
+        if _meet(ground, one, other):
+            raise TargetRefused(f"{one.what} {one.path} would overwrite {other.what} {other.path}")
+    if choice.boot_old is not None:
+        check_retired(ground, choice)
+        check_successor(ground, choice)
+
+
+class Span(NamedTuple):
+    """What is written, or has to stay: `size` bytes of a device, or all of it."""
+
+    what: str
+    path: str
+    size: int | None
+
+
+def _list_written(plan: Plan) -> Iterator[Span]:
+    choice = plan.choice
     if plan.manifest is not None and choice.installer == "raw":
-        assert choice.target is not None and choice.state is not None
-        check_target(ground, Path(choice.target), plan.manifest.size, Path(choice.state), folder)
-        if choice.luks is not None and _overlap(ground, choice, plan.manifest.size):
-            raise TargetRefused(f"the image on {choice.target} would overwrite the encrypted partition {choice.luks}")
+        assert choice.target is not None
+        yield Span("the image on", choice.target, plan.manifest.size)
+    if choice.luks is not None:
+        yield Span("the encrypted partition", choice.luks, None)
+    if choice.boot_old is not None:
+        yield Span("the boot container that goes, on", choice.boot_old, None)
 
 
-def _overlap(ground: Ground, choice: FinishChoice, size: int) -> bool:
-    assert choice.target is not None and choice.luks is not None
-    below = ground.find_extents(ground.locate(Path(choice.target))[1])
-    below = ground.find_extents(ground.locate(Path(choice.target))[1])
-    written = [one._replace(end=min(one.end, one.start + size)) for one in below]
-    kept = ground.find_extents(ground.locate(Path(choice.luks))[1])
-    return any(one.meets(other) for one in written for other in kept)
+def _meet(ground: Ground, one: Span, other: Span) -> bool:
+    return any(some.meets(more) for some in _find_bytes(ground, one) for more in _find_bytes(ground, other))
+
+
+def _find_bytes(ground: Ground, span: Span) -> list[Extent]:
+    """Of several extents below one device each may take all of the size."""
+    below = ground.find_extents(ground.locate(Path(span.path))[1])
+    return [one if span.size is None else one._replace(end=min(one.end, one.start + span.size)) for one in below]
 
 
 def _encrypt(device: Device, plan: Plan, programs: Programs, notebook: Notebook, say: Callable[[str], None]) -> bool:

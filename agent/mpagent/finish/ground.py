@@ -60,6 +60,10 @@ class Ground(NamedTuple):
         start = int(_read(folder / "start")) * SECTOR_BYTES
         return (Extent(_read(folder.parent / "dev"), start, start + size),)
 
+    def measure(self, device: str) -> int:
+        """Bytes of a device."""
+        return sum(one.end - one.start for one in self.find_extents(device))
+
     def in_use(self) -> Iterator[tuple[str, tuple[Extent, ...]]]:
         """Each mounted file system and each swap, by its name, with where it lies."""
         for line in _lines(self.root / "proc/self/mountinfo"):

@@ -67,15 +67,7 @@ class Medium:
 
     def read_back(self, offset: int, size: int) -> Iterator[bytes]:
         """What the medium itself has, past the kernel's cache."""
-        with told("read", self._path), _open_past_cache(self._path, self._is_device) as descriptor:
-            buffer = mmap.mmap(-1, CHUNK_BYTES)  # on a page, as O_DIRECT demands
-            while size:
-                got = os.preadv(descriptor, [buffer], offset)
-                count = min(got, size)
-                if count == 0:
-                    raise StorageBroke(f"{self._path} ends before the image does")
-                yield buffer[:count]
-                offset, size = offset + count, size - count
+        return _read_past_cache(self._path, self._is_device, offset, size)
 
     def hash_back(self, offset: int, size: int, hashed: "hashlib._Hash") -> None:
         """Add what the medium has to a hash."""
@@ -131,6 +123,23 @@ def _check_way(root: Path, folder: Path) -> None:
         if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.geteuid() or stat.S_IMODE(seen.st_mode) & 0o022:
             raise TargetRefused(f"{folder} is not a folder of root's alone, so the image is not kept below it")
         folder = folder.parent
+
+
+def read_device(path: Path, size: int) -> Iterator[bytes]:
+    """The first `size` bytes that a block device itself has. Raises StorageBroke where it ends before."""
+    return _read_past_cache(path, True, 0, size)
+
+
+def _read_past_cache(path: Path, is_device: bool, offset: int, size: int) -> Iterator[bytes]:
+    with told("read", path), _open_past_cache(path, is_device) as descriptor:
+        buffer = mmap.mmap(-1, CHUNK_BYTES)  # on a page, as O_DIRECT demands
+        while size:
+            got = os.preadv(descriptor, [buffer], offset)
+            count = min(got, size)
+            if count == 0:
+                raise StorageBroke(f"{path} ends before the image does")
+            yield buffer[:count]
+            offset, size = offset + count, size - count
 
 
 @contextmanager

@@ -27,8 +27,8 @@ ORDER_VERSION: Final = 1
 ORDER_MAX_BYTES: Final = 512
 BOOT_ID: Final = Path("proc/sys/kernel/random/boot_id")
 """Below the root; 36 characters that the kernel draws at every boot."""
-LUKS, INSTALL = "luks-format", "install-image"
-VERBS: Final = (LUKS, INSTALL, "reboot", "poweroff", "stay")
+LUKS, INSTALL, RETIRE = "luks-format", "install-image", "retire-boot"
+VERBS: Final = (LUKS, INSTALL, RETIRE, "reboot", "poweroff", "stay")
 """The closed list."""
 
 
@@ -66,8 +66,8 @@ class KeySource(Protocol):
 
 def list_verbs(choice: FinishChoice) -> tuple[str, ...]:
     """What this image asks for; the last one says what happens then."""
-    verbs = [LUKS] if choice.luks is not None else []
-    return (*verbs, *([INSTALL] if choice.installer is not None else []), choice.after)
+    asked = {LUKS: choice.luks, INSTALL: choice.installer, RETIRE: choice.boot_old}
+    return (*(verb for verb, wanted in asked.items() if wanted is not None), choice.after)
 
 
 def read_boot_id(root: Path) -> bytes:
