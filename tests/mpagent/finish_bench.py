@@ -210,11 +210,11 @@ def open_bench(server: Mpserver) -> Iterator[Bench]:
         yield bench
 
 
-def make_server(folder: Path) -> Mpserver:
-    """An OEM whose product names IMAGE as the next one."""
+def make_server(folder: Path, image: bytes = IMAGE) -> Mpserver:
+    """An OEM whose product names the image as the next one."""
     server = Mpserver(folder)
     file, product = folder / "production.img", folder / "next.toml"
-    file.write_bytes(IMAGE)
+    file.write_bytes(image)
     table = server.command("product", "image", str(file), "--version", "2.0.0")
     product.write_text(fill_product(PRODUCT) + "\n" + table)
     server.command("product", "add", str(product))

@@ -3,7 +3,9 @@
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from tests.mpagent.conftest import AS_ROOT
@@ -51,9 +53,15 @@ reached() { systemctl is-active --quiet "$1" && echo "reached $1" || echo "not r
 """
 
 
-def boot(board: Path, folder: Path, trial: str, service: str = "") -> list[str]:
-    """Lines that `trial`, a shell script, wrote in a machine with this board; `service` is added to [Service]."""
+def boot(
+    board: Path, folder: Path, trial: str, service: str = "", files: Mapping[str, str] = MappingProxyType({})
+) -> list[str]:
+    """Lines that `trial`, a shell script, wrote in a machine with this board; `service` is added to [Service].
+
+    `files` lie in /trial/out there."""
     folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_text(content)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     (folder / "mpagent").write_text(_PROGRAM.format(python=version))
     # The board lies in a folder of this test, where an installation has it at the root.
