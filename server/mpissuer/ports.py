@@ -33,7 +33,7 @@ class Authority(Protocol):
         """The 65-byte point of that key."""
 
     def sign(self, role: str, message: bytes) -> bytes:
-        """ES256 over the whole message, r || s. Roles: "grant", "head", "trust"."""
+        """ES256 over the whole message, r || s. Roles: "grant", "head", "bundle", "trust"."""
 
     def derive(self, label: bytes, context: bytes) -> Secret:
         """HMAC-SHA256 under the issuer's symmetric root, the same on every replica: 32 bytes."""

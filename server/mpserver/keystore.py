@@ -18,7 +18,7 @@ from mpwire.secret import Secret
 
 ROOT: Final = "root"
 STANDBY: Final = "standby-root"
-ROLES: Final = ("grant", "head")
+ROLES: Final = ("grant", "head", "bundle")
 """Keys with a certificate of docs/wire.md 5.1."""
 CA: Final = "ca"
 TLS: Final = "tls"

@@ -7,9 +7,10 @@ from collections.abc import Set
 
 from mpissuer.booking import digest_of_object
 from mpserver.errors import StoreDamaged
+from mpserver.store.bundles import digest_rows
 from mpserver.store.database import Connection
 
-KINDS = ("product", "key", "job", "signer", "import")
+KINDS = ("product", "key", "job", "signer", "import", "bundle")
 Decided = Set[tuple[str, bytes]]
 """Kind and digest of the entries of these kinds."""
 
@@ -28,6 +29,8 @@ def check_decisions(connection: Connection, decided: Decided) -> None:
         if not _holds(decided, "key", "mp-compare", product, verdict, one, other):
             raise StoreDamaged(f"the comparison of MP keys of product {product} is not the one in the ledger")
     _check_imports(connection, decided)
+    _check_hidden(connection, decided)
+    _check_bundles(connection, decided)
     for name, product, quota, state in connection.execute("SELECT name, product, quota, state FROM jobs"):
         if not _holds(decided, "job", "draft", name, product, quota):
             raise StoreDamaged(f"job {name}: product or quota ({quota}) is not the one in the ledger")
@@ -51,6 +54,33 @@ def _check_imports(connection: Connection, decided: Decided) -> None:
         left.discard(("import", digest_of_object("import", *row)))
     if left:
         raise StoreDamaged("the ledger has a signer of import lists, his dismissal, or a list taken, that no row has")
+
+
+def _check_hidden(connection: Connection, decided: Decided) -> None:
+    """Keys that are secrets, keys that were seen to sign, and who may make bundles later."""
+    for mpk_id, part, origin, looks, destroyed in connection.execute(
+        "SELECT mpk_id, part, origin, filter, destroyed_at IS NOT NULL FROM hidden_mp_keys"
+    ):
+        acts = [("mpk", mpk_id, part, origin, looks), *([("mpk-destroyed", mpk_id)] if destroyed else [])]
+        if not all(_holds(decided, "key", *act) for act in acts):
+            raise StoreDamaged(f"the secret MP key {mpk_id.hex()} is not kept as the ledger says")
+    for mpk_id, how in connection.execute("SELECT mpk_id, how FROM burnt_mp_keys"):
+        if not _holds(decided, "key", "burnt", mpk_id, how):
+            raise StoreDamaged(f"MP key {mpk_id.hex()} was not seen to sign as the ledger says")
+    for row in connection.execute("SELECT product, name, point, per_device, vault_name FROM update_authorities"):
+        if not _holds(decided, "key", "authority", *row):
+            raise StoreDamaged(f"update authority {row[1]} of product {row[0]} is not the one in the ledger")
+
+
+def _check_bundles(connection: Connection, decided: Decided) -> None:
+    """Both ways: a bundle that is forgotten was printed all the same."""
+    left = {one for one in decided if one[0] == "bundle"}
+    for digest, entered in digest_rows(connection):
+        if ("bundle", entered) not in decided:
+            raise StoreDamaged(f"bundle {digest.hex()} is not the one in the ledger")
+        left.discard(("bundle", entered))
+    if left:
+        raise StoreDamaged("the ledger has a bundle that no row has")
 
 
 def _find_states(decided: Decided, name: str) -> tuple[str, ...]:

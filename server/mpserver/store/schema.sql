@@ -104,15 +104,61 @@ CREATE TABLE import_lists (
     PRIMARY KEY (signer, sequence)
 );
 
--- Whether two boards of one product had one MP key, as `mpserver mp compare` found.
+-- Whether two boards of one product had one MP key, as `mpserver mp compare` found. An id of 32 bytes is the SHA-256 of
+-- a key that signs, one of 16 bytes that of a key that is a secret.
 CREATE TABLE mp_comparisons (
     id INTEGER PRIMARY KEY,
     at INTEGER NOT NULL,
     product TEXT NOT NULL,
     verdict TEXT NOT NULL CHECK (verdict IN ('class', 'device')),
-    one BLOB NOT NULL CHECK (length(one) = 32),
-    other BLOB NOT NULL CHECK (length(other) = 32)
+    one BLOB NOT NULL CHECK (length(one) IN (16, 32)),
+    other BLOB NOT NULL CHECK (length(other) IN (16, 32))
 );
+
+-- MP public keys that are secrets. The vault keeps each under `mpk-` and its id, which is no digest of it (docs/wire.md
+-- 11.2); `filter` finds the key in an image without telling it.
+CREATE TABLE hidden_mp_keys (
+    mpk_id BLOB PRIMARY KEY CHECK (length(mpk_id) = 16),
+    part TEXT NOT NULL,
+    origin TEXT NOT NULL CHECK (origin IN ('silicon', 'simulated')),
+    filter BLOB,
+    added_at INTEGER NOT NULL,
+    destroyed_at INTEGER
+);
+-- MP keys that were seen to sign: whoever has the signature and its message has the key, so none becomes a secret.
+CREATE TABLE burnt_mp_keys (
+    mpk_id BLOB PRIMARY KEY CHECK (length(mpk_id) = 16),
+    how TEXT NOT NULL,
+    seen_at INTEGER NOT NULL
+);
+-- Who may make bundles after the first loading (docs/wire.md 11.5). The vault keeps what their update keys are made of.
+CREATE TABLE update_authorities (
+    product TEXT NOT NULL,
+    name TEXT NOT NULL CHECK (name IN ('oem', 'owner', 'service')),
+    point BLOB NOT NULL CHECK (length(point) = 65),
+    per_device INTEGER NOT NULL CHECK (per_device IN (0, 1)),
+    vault_name TEXT NOT NULL,
+    made_at INTEGER NOT NULL,
+    PRIMARY KEY (product, name)
+);
+-- Bundles that left the house, each by the SHA-256 of its envelope. `uids` and `slots` are CBOR (store/bundles.py);
+-- `quantity` is how many boards may be flashed with it. What is kept of a value is its keyed check value alone.
+CREATE TABLE bundles (
+    digest BLOB PRIMARY KEY CHECK (length(digest) = 32),
+    product TEXT NOT NULL,
+    job TEXT NOT NULL REFERENCES jobs (name),
+    authority TEXT NOT NULL CHECK (authority IN ('mp', 'oem', 'owner', 'service')),
+    version INTEGER NOT NULL CHECK (version > 0),
+    minimum INTEGER NOT NULL CHECK (minimum <= version),
+    made_at INTEGER NOT NULL,
+    expires INTEGER NOT NULL,
+    quantity INTEGER CHECK (quantity > 0),
+    uids BLOB,
+    policy_digest BLOB NOT NULL CHECK (length(policy_digest) = 32),
+    vault_name TEXT NOT NULL,
+    slots BLOB NOT NULL
+);
+CREATE INDEX bundles_made ON bundles (product, authority, version);
 
 CREATE TABLE entries (
     idx INTEGER PRIMARY KEY CHECK (idx >= 0),
