@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, NoReturn
 
-from mpserver.commands import completion, deciding, doctor, key, looking, mp, serving, tpm
+from mpserver.commands import completion, deciding, doctor, key, legacy, looking, mp, serving, tpm
 from mpserver.errors import Usage
 from mpserver.output import write_shown
 from mpserver.state import DEFAULT_DIRECTORY
@@ -21,6 +21,7 @@ COMMANDS: Final[tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]]
     ("product", "add and show products; print an image's anchors", deciding.add_product),
     ("key", "register attester keys; sign lists of them", key.configure),
     ("mp", "read U-Boot logs, verify MP signatures, compare boards' MP keys", mp.configure),
+    ("legacy", "read NXP's old key files, so that their values can go into bundles", legacy.configure),
     ("tpm", "approve what boards with a TPM measure", tpm.configure),
     ("job", "create, approve, show and end jobs", deciding.add_job),
     ("device", "list and show boards", looking.add_device),

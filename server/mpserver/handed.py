@@ -1,5 +1,7 @@
 """What a person hands over on a command line: hex, or @FILE as it is."""
 
+import os
+import stat
 import sys
 from pathlib import Path
 from typing import BinaryIO
@@ -40,6 +42,21 @@ def read_file(path: Path, most: int) -> bytes:
     if len(raw) > most:
         raise Usage(f"{path} is longer than {most} bytes")
     return raw
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """A regular file, to be read. Raises Usage for a pipe, a device or a folder, which never hold what is asked for.
+
+    Opened without waiting: a pipe that nobody writes would hold the command for ever.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise Usage(f"cannot read {path}: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise Usage(f"cannot read {path}: it is no plain file")
+    return os.fdopen(handle, "rb")
 
 
 def read_fingerprint(told: str) -> str:

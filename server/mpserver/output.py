@@ -3,12 +3,15 @@
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mpserver.errors import StateBroke, Usage
+from mpserver.keystore import sync_directory
+from mpwire.secret import Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,28 @@ def write_new(path: Path, raw: bytes, mode: int = 0o666) -> None:
             except OSError:
                 path.unlink()
                 raise
+    except FileExistsError:
+        raise Usage(f"{path} exists already") from None
+    except OSError as error:
+        raise StateBroke(f"cannot write {path}: {error.strerror}") from error
+
+
+def write_secret(path: Path, value: Secret) -> None:
+    """A file of mode 600, whole or not at all whatever ends this process, never over another.
+
+    Raises Usage where one stands, StateBroke: also on a file system without links, which has no modes either.
+    """
+    try:
+        handle, made = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with open(handle, "wb") as file:
+                file.write(value.reveal())
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(made, path)
+        finally:
+            os.unlink(made)
+        sync_directory(path.parent)
     except FileExistsError:
         raise Usage(f"{path} exists already") from None
     except OSError as error:
