@@ -229,6 +229,11 @@ def encode_octets(item: bytes) -> bytes:
     return (_BYTES_HEADS[size] if size < 256 else _head(2, size)) + item
 
 
+def head_octets(size: int) -> bytes:
+    """What stands before `size` bytes of a byte string that is too long to hold."""
+    return _head(2, size)
+
+
 def encode_text(item: str) -> bytes:
     """`encode` of a text."""
     spelled = item.encode()

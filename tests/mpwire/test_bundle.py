@@ -13,6 +13,7 @@ from mpwire.codec import encode
 from mpwire.errors import Malformed, Unauthentic
 from mpwire.limits import BUNDLE_CHUNK_BYTES
 from mpwire.messages.bundle import Bundle, Component, Conditions
+from mpwire.messages.grant import make_check_value, make_check_value_of_file
 from mpwire.mpk import HiddenMpKey
 from mpwire.p256 import SoftKey
 from mpwire.secret import Secret
@@ -249,3 +250,13 @@ def test_hidden_key_refuses_to_be_seen(capsys: pytest.CaptureFixture[str]) -> No
 def test_hidden_key_is_on_the_curve(raw: bytes) -> None:
     with pytest.raises(Malformed):
         HiddenMpKey(raw)
+
+
+@pytest.mark.parametrize("size", [*SIZES, 23, 24, 255, 256])
+def test_check_value_of_a_file_is_that_of_its_bytes_at_once(size: int) -> None:
+    """A receipt of 200 MiB is compared by the same formula as one of 32 bytes."""
+    key, plain = Secret(bytes(32)), hashlib.shake_128(b"plain").digest(size)
+    chunks = list(stream.read_plain(io.BytesIO(plain)))
+    assert make_check_value_of_file(key, "blob", 7, size, chunks) == make_check_value(key, "blob", 7, Secret(plain))
+    with pytest.raises(ValueError, match="promised"):
+        make_check_value_of_file(key, "blob", 7, size + 1, chunks)

@@ -2,12 +2,12 @@
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
 from mpwire import labels, limits, registry
-from mpwire.codec import encode
+from mpwire.codec import encode, encode_integer, encode_text, head_octets
 from mpwire.keys import PublicKey
 from mpwire.messages.issuer import REALM
 from mpwire.messages.plain import HASH, NAME, UEID
@@ -197,6 +197,18 @@ def make_check_value(check_key: Secret, slot: str, version: int, value: Secret) 
     """HMAC-SHA256(check key, CBOR[slot, version, value])[:16] (docs/wire.md 6.2)."""
     message = encode([slot, version, value.reveal()])
     return hmac.digest(check_key.reveal(), message, hashlib.sha256)[:CHECK_BYTES]
+
+
+def make_check_value_of_file(check_key: Secret, slot: str, version: int, size: int, chunks: Iterable[bytes]) -> bytes:
+    """The same over a value of `size` bytes that comes in chunks. Raises ValueError where they are not as many."""
+    running = hmac.new(check_key.reveal(), b"\x83" + encode_text(slot) + encode_integer(version), hashlib.sha256)
+    running.update(head_octets(size))
+    for chunk in chunks:
+        running.update(chunk)
+        size -= len(chunk)
+    if size:
+        raise ValueError("not the bytes that were promised")
+    return running.digest()[:CHECK_BYTES]
 
 
 def make_grant_info(grant: Grant, proof_hash: bytes, issuer_hash: bytes) -> bytes:
