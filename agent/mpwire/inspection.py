@@ -4,15 +4,19 @@ Only what goes over the line can be shown. The contents of a Grant have no reade
 leaves the device, so there is nothing this module could print of it. Nothing is verified but the shape.
 """
 
+import io
 from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from mpwire import evidence, labels, limits, registry
+from mpwire.bundle import HEAD_BYTES, MAGIC, read_bundle
+from mpwire.bundlereceipt import split_receipts
 from mpwire.codec import Tag, decode
 from mpwire.cose import Sign1, read_key, read_sign1
 from mpwire.errors import Malformed
 from mpwire.keys import PublicKey
+from mpwire.messages.bundle import BUNDLE, BUNDLE_RECEIPT, RECEIPT_ROW
 from mpwire.messages.eat import CLAIMS
 from mpwire.messages.grant import GRANT, RECEIPT
 from mpwire.messages.issuer import ENTRY, HEAD, IMPORT_LIST, ISSUER_CERTIFICATE, ISSUER_CHAIN, TRUST_UPDATE
@@ -20,6 +24,8 @@ from mpwire.messages.plain import CHALLENGE, CLOSED, HASH, HELLO, MATERIAL, PROO
 from mpwire.shape import Integer, ListOf, MapOf, Octets, Row, Shape, TableOf, Text
 from mpwire.trust import CERTIFICATE_MAX_BYTES, ES256_ONLY
 from mpwire.ueid import TPM_NAME_BYTES
+
+T = TypeVar("T")
 
 SHOWN_MAX_BYTES: Final = 128
 """Longest byte string printed in full; of a longer one its size and SHA-256. Keys, hashes and nonces are below."""
@@ -43,6 +49,10 @@ class Line(NamedTuple):
     """What JSON can hold; None where `inside` says it all."""
     note: str = ""
     inside: tuple["Line", ...] = ()
+
+
+RECEIPTS: Final = bytes(2)
+"""What a receipts file begins with: the upper half of a length that is below 65,536. No message begins so."""
 
 
 def describe_message(raw: bytes) -> dict[str, Any]:
@@ -79,8 +89,12 @@ def _to_text(line: Line, depth: int) -> Iterator[str]:
 
 
 def _describe(raw: bytes) -> Line:
+    if raw.startswith(MAGIC):
+        return _describe_bundle(raw)
     if len(raw) > INSPECTED_MAX_BYTES:
         raise Malformed(f"message: longer than {INSPECTED_MAX_BYTES} bytes")
+    if raw.startswith(RECEIPTS):
+        return _describe_receipts(raw)
     item = decode(raw)
     if isinstance(item, Tag):
         return _describe_envelope(raw, "message")
@@ -146,7 +160,7 @@ def _lengths(item: Any) -> str:
     return ", ".join(f"{slot}: {len(sealed)} bytes" for slot, (_, sealed) in item.items()) or "none"
 
 
-def _nested(describe: Callable[[bytes], Line], raw: bytes, place: str) -> Line:
+def _nested(describe: Callable[[bytes], T], raw: bytes, place: str) -> T:
     try:
         return describe(raw)
     except Malformed as error:
@@ -206,6 +220,11 @@ _ENVELOPES: Final[Mapping[str, _Envelope]] = {
         _KID,
     ),
     labels.TYP_IMPORT: _Envelope("import-list", IMPORT_LIST, limits.IMPORT_MAX_BYTES, _KID, _KID),
+    labels.TYP_BUNDLE: _Envelope(
+        *("bundle", BUNDLE, limits.BUNDLE_MANIFEST_MAX_BYTES),
+        _CHAIN | _KID | {registry.HEADER_TRUST_UPDATE},
+    ),
+    labels.TYP_BUNDLE_RECEIPT: _Envelope("bundle-receipt", BUNDLE_RECEIPT, limits.RECEIPT_MAX_BYTES),
 }
 
 
@@ -233,6 +252,32 @@ def _read_typ(raw: bytes) -> str:
     headers = decode(parts[0]) if parts[0] else {}
     typ = headers.get(registry.HEADER_TYP) if isinstance(headers, dict) else None
     return typ if isinstance(typ, str) else ""
+
+
+def _describe_bundle(raw: bytes) -> Line:
+    """The manifest. What stands behind it may be missing here, and is secret under encryption: its places are told."""
+    frame = read_bundle(io.BytesIO(raw))
+    start = frame.places[0].offset
+    manifest = _only(labels.TYP_BUNDLE)(raw[HEAD_BYTES:start])
+    places = tuple(
+        Line(None, one.name, f"{place.length} bytes from byte {place.offset}", "ciphertext, in chunks")
+        for one, place in zip(frame.bundle.components, frame.places, strict=True)
+    )
+    note = "not looked at: `mpserver bundle verify` does, and a board"
+    payload = Line(None, "payload", f"{frame.end - start} bytes", note, places)
+    return Line(None, "bundle-file", f"{frame.end} bytes where it is whole", "", (manifest, payload))
+
+
+def _describe_receipts(raw: bytes) -> Line:
+    rows = tuple(_describe_row(number, row) for number, row in enumerate(split_receipts(io.BytesIO(raw)), 1))
+    return _whole("receipts-file", raw, rows)
+
+
+def _describe_row(number: int, row: bytes) -> Line:
+    place = f"receipts-file: receipt {number}"
+    signed, mac = _nested(lambda raw: RECEIPT_ROW.read(decode(raw), "bundle-receipt"), row, place)
+    seal = Line(None, "MAC", f"{len(mac)} bytes", "by whoever holds the key that the bundle is under")
+    return Line(None, f"receipt {number}", None, "", (_nested(_only(labels.TYP_BUNDLE_RECEIPT), signed, place), seal))
 
 
 def _describe_evidence(raw: bytes) -> Line:
@@ -266,7 +311,7 @@ ALG_NAMES: Final[Mapping[int, str]] = {
 }
 HEADERS: Final[Mapping[int, tuple[str, Shape, str]]] = {
     registry.HEADER_ALG: ("alg", Integer(-1, -100_000), "signature algorithm, out of the closed list"),
-    registry.HEADER_KID: ("kid", HASH, "trust update, import list: thumbprint of the key that signed"),
+    registry.HEADER_KID: ("kid", HASH, "trust update, import list, bundle: thumbprint of the key that signed"),
     registry.HEADER_TYP: ("typ", Text(limits.NAME_MAX_BYTES), "what kind of object this is"),
     registry.HEADER_MPMR: ("mpmr", Octets(32), "unprotected, MP: register the chip hashed before the message"),
     registry.HEADER_PROFILE: ("profile", MATERIAL.fields[2].shape, "MP: who wrote the claims"),

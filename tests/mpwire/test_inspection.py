@@ -9,13 +9,16 @@ from hypothesis import strategies as st
 
 from mpwire.codec import decode, encode
 from mpwire.errors import Malformed
-from mpwire.inspection import HEADERS, describe_message, inspect_message
+from mpwire.inspection import HEADERS, INSPECTED_MAX_BYTES, describe_message, inspect_message
+from mpwire.messages.bundle import BUNDLE, BUNDLE_RECEIPT
 from mpwire.messages.eat import CLAIMS
 from mpwire.messages.plain import HELLO
 from tests.vectors.format import Vector, load, read_bytes
 
 GOLDEN = {vector["name"]: read_bytes(vector["bytes"]) for vector in load("golden.json")}
 SHOWN = {name: raw for name, raw in GOLDEN.items() if not name.startswith("contents")}
+BUNDLES = {vector["name"]: vector for vector in load("bundles.json")}
+MADE = [name for name, one in BUNDLES.items() if one["message"] == "bundle-file" and one["kind"] in ("ok", "trust")]
 OUTPUT_MAX = 20
 """Characters printed at most for one byte of message, and as many KiB beside that."""
 
@@ -73,6 +76,70 @@ def test_an_opened_grant_is_not_printed(name: str) -> None:
     assert "neither a message" in str(caught.value)
 
 
+def bytes_of(name: str) -> bytes:
+    """Of a vector of bundles.json; a row of a receipts file with its length before it."""
+    raw = read_bytes(BUNDLES[name]["bytes"])
+    return len(raw).to_bytes(4, "big") + raw if BUNDLES[name]["message"] == "receipts-row" else raw
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_every_bundle_is_shown_by_its_manifest_whatever_stands_behind(name: str) -> None:
+    raw = bytes_of(name)
+    text, tree = inspect_message(raw), describe_message(raw)
+    assert json.loads(json.dumps(tree)) == tree and tree["name"] == "bundle-file"
+    shown = names_of(tree)
+    assert {field.name for field in BUNDLE.fields if field.required} <= shown
+    head = 12 + int.from_bytes(raw[8:12], "big")
+    assert inspect_message(raw[:head]) == text == inspect_message(raw + bytes(INSPECTED_MAX_BYTES))
+
+
+def test_a_bundle_shows_each_component_with_its_place_and_nothing_of_it() -> None:
+    vector = BUNDLES["first loading with every kind of component"]
+    text = inspect_message(bytes_of(str(vector["name"])))
+    assert "update-owner = 130 bytes from byte 1303" in text and "uid = 0123456789abcdef" in text
+    for secret in (
+        vector["prk"],
+        vector["mpk"],
+        vector["k1"],
+        vector["kek"],
+        *(one["key"] for one in vector["components"]),
+    ):
+        assert secret not in text
+
+
+def test_a_receipts_file_is_shown_receipt_by_receipt() -> None:
+    raw = bytes_of("receipt") + bytes_of("receipt signed by another key") + bytes_of("receipt")
+    text, tree = inspect_message(raw), describe_message(raw)
+    assert [one["name"] for one in tree["inside"]] == ["receipt 1", "receipt 2", "receipt 3"]
+    assert {field.name for field in BUNDLE_RECEIPT.fields} <= names_of(tree)
+    assert "MAC = 32 bytes" in text and raw[-32:].hex() not in text
+
+
+@pytest.mark.parametrize("cut", [1, 3, 4, 5, 40, -1])
+def test_a_torn_receipts_file_is_named_not_printed(cut: int) -> None:
+    whole = bytes_of("receipt")
+    with pytest.raises(Malformed, match="receipts-file"):
+        inspect_message(whole + whole[:cut])
+
+
+@pytest.mark.parametrize("name", ["update-key", "bundle-policy"])
+def test_the_plain_text_of_a_component_is_not_printed(name: str) -> None:
+    """T-722 Careless print: an operator pastes an update key into a ticket."""
+    with pytest.raises(Malformed) as caught:
+        inspect_message(bytes_of(name))
+    assert not any(bytes_of(name)[at : at + 4].hex() in str(caught.value) for at in range(len(bytes_of(name)) - 3))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name, one in BUNDLES.items() if one["kind"] == "structure" or one["kind"] == "encoding"],
+)
+def test_a_broken_bundle_or_receipt_is_named_not_printed(name: str) -> None:
+    with pytest.raises(Malformed) as caught:
+        inspect_message(bytes_of(name))
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 300
+
+
 def refused(vector: Vector) -> bool:
     return vector["message"] not in ("item", "key", "contents", "eat-claims")
 
@@ -113,9 +180,9 @@ def test_strangers_bytes_raise_one_error_or_print(raw: bytes) -> None:
         assert str(error).isprintable()
 
 
-@given(st.sampled_from(sorted(SHOWN)), st.data())
+@given(st.sampled_from(sorted([*SHOWN, *MADE, "receipt"])), st.data())
 def test_one_changed_byte_raises_one_error_or_prints(name: str, data: st.DataObject) -> None:
-    raw = bytearray(SHOWN[name])
+    raw = bytearray(SHOWN[name] if name in SHOWN else bytes_of(name))
     raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     try:
         assert inspect_message(bytes(raw)).replace("\n", "").isprintable()
