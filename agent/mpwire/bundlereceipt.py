@@ -18,6 +18,8 @@ from mpwire.trust import ES256_ONLY
 
 ROW_MAX_BYTES: Final = RECEIPT_MAX_BYTES + 64
 _LENGTH_BYTES: Final = 4
+SUFFIX: Final = ".receipts"
+"""How the name of a receipts file ends: by it a folder is searched for them. Source: docs/wire.md 11.6."""
 
 
 class HeardReceipt(NamedTuple):
