@@ -21,6 +21,7 @@ from mpagent.hal.choose import (
     TokenChoice,
 )
 from mpagent.image import BOOT_MAX_BYTES, FinishChoice, Image, WantedSlot
+from mpagent.offline.anchors import KINDS_LOADED, check_use, read_wipe
 from mpagent.tomlfile import Check, Key, Table, list_of, octets, one_of, one_table, read_file, text, truth, whole
 from mpwire.limits import NAME_MAX_BYTES, SLOT_VALUE_MAX_BYTES, SLOTS_MAX
 from mpwire.messages.grant import DESTINATIONS, KINDS_MADE
@@ -96,10 +97,13 @@ _IMAGE: Final = {
     "realm": Key(one_of("lab", "production"), required=True),
     "product": Key(_NAME, required=True),
     "roots": Key(list_of(_point, 1, 2), required=True),
-    "tls_roots": Key(list_of(_pem, 1, 4), required=True),
+    "tls_roots": Key(list_of(_pem, 0, 4)),
     "build_time": Key(whole(0, _TIME_MAX), required=True),
     "allow_open": Key(truth),
     "mp_key_ids": Key(list_of(octets(32, 32), 0, 16)),
+    "mp_use": Key(one_of("sign", "secret")),
+    "bundle_minimum": Key(whole(0, 2**63 - 1)),
+    "offline": Key(one_table),
     "epoch": Key(whole(0, 2**31)),
     "swname": Key(_NAME),
     "swversion": Key(_NAME),
@@ -178,7 +182,7 @@ _NEEDED_BESIDE: Final = (
 """A key of [finish], and the one that it means nothing without."""
 _SLOT: Final = {
     "name": Key(_NAME, required=True),
-    "kind": Key(one_of(*KINDS_MADE), required=True),
+    "kind": Key(one_of(*dict.fromkeys((*KINDS_MADE, *KINDS_LOADED))), required=True),
     "destination": Key(one_of(*DESTINATIONS)),
     "length": Key(whole(16, SLOT_VALUE_MAX_BYTES)),
 }
@@ -191,14 +195,18 @@ def read_anchors(path: Path) -> tuple[Image, BoardChoice]:
         raise AnchorsMissing(f"{path}: missing: this image has no trust anchors, so it trusts nobody")
     values = table.read(_IMAGE)
     own = {name: value for name, value in values.items() if _IMAGE[name].check is not one_table}
-    image = Image(**own, slots=_read_slots(table))
+    image = Image(**{"tls_roots": (), **own}, slots=_read_slots(table))
+    image = image._replace(wipes=read_wipe(table))
     image = image._replace(finish=_read_finish(table, image.slots))
     image = image._replace(credentials=read_allowed(table, {slot.name: slot.destination for slot in image.slots}))
-    return image, _read_board(table, image)
+    choice = _read_board(table, image)
+    check_use(table, image, choice)
+    return image, choice
 
 
 def _read_board(table: Table, image: Image) -> BoardChoice:
-    choice = BoardChoice(**table.table("board").read(_BOARD), mp_key_ids=image.mp_key_ids)
+    board = table.table("board").read(_BOARD)
+    choice = BoardChoice(**board, mp_key_ids=image.mp_key_ids, mp_secret=image.mp_use == "secret")
     if "pkcs11" in table.values:
         token = table.table("pkcs11").read(_TOKEN)
         serial = token.pop("serial", None)

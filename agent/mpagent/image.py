@@ -10,7 +10,7 @@ BOOT_SIZE_MULT, one byte of 128 KiB). What is larger is a disk that somebody nam
 
 
 class WantedSlot(NamedTuple):
-    """One slot this image expects in a Grant."""
+    """One slot this image expects in a Grant, or in a first loading."""
 
     name: str
     kind: str
@@ -65,6 +65,12 @@ class Image(NamedTuple):
     swname: str | None = None
     swversion: str | None = None
     oemid: bytes | None = None
+    mp_use: str = "sign"
+    """"secret": the MP public key opens bundles (docs/wire.md 11), and nothing on this board is signed by MP."""
+    bundle_minimum: int = 0
+    """No bundle of the first loading below this version. Update authorities count their own."""
+    wipes: bool = False
+    """A bundle is destroyed where it lies once its receipt is durable."""
     phase: str = "sealed"
     """The last receipt this image sends: "sealed" by a provisioning image, "final" by a production image."""
     finish: FinishChoice | None = None

@@ -16,6 +16,7 @@ from mpsim.silicon import Chip
 from mpsim.storage import BoardBroke
 from mpwire import mp, registry
 from mpwire.errors import Malformed, MpError
+from mpwire.mpk import HiddenMpKey
 from mpwire.secret import Secret
 
 Touch = Callable[[str], None]
@@ -33,6 +34,11 @@ def open_soc(chip: Path, touch: Touch = untouched) -> "SimSoc":
 def open_attester(chip: Path, touch: Touch = untouched) -> "SimAttester":
     """Manufacturing protection of the chip in this folder. Raises HardwareAbsent when there is no chip."""
     return SimAttester(_Pins(chip, touch))
+
+
+def open_class_key(chip: Path, touch: Touch = untouched) -> "SimClassKey":
+    """The MP public key as a secret, of the chip in this folder. Raises HardwareAbsent when there is no chip."""
+    return SimClassKey(_Pins(chip, touch))
 
 
 def open_sealer(chip: Path, touch: Touch = untouched) -> "SimSealer":
@@ -83,6 +89,18 @@ class SimAttester:
         with self._pins.hold("attest") as (chip, fault):
             signature, mpmr = chip.mp_sign(message)
             return ports.Attestation(_whole(_spoil(signature, fault)), mpmr=mpmr)
+
+
+class SimClassKey:
+    """ports.ClassKey."""
+
+    def __init__(self, pins: "_Pins") -> None:
+        self._pins = pins
+
+    def extract(self) -> Secret:
+        """PRK of the running boot's key."""
+        with self._pins.hold("extract") as (chip, fault):
+            return HiddenMpKey(_on_curve(_whole(_spoil(chip.mp_public_key(), fault)))[1:]).extract()
 
 
 class SimSealer:

@@ -1,7 +1,7 @@
 """Accidents to come, written down in the chip's folder, so that a test can script another process's board.
 
 Each call of a verb takes the next fault scripted for it; a verb without faults works. Verbs are those of the ports:
-read_facts, describe, attest, seal, unseal.
+read_facts, describe, attest, extract, seal, unseal.
 """
 
 import os
@@ -14,7 +14,7 @@ from typing import Final, NoReturn
 from mpsim import storage
 from mpsim.storage import BoardBroke
 
-VERBS: Final = ("read_facts", "describe", "attest", "seal", "unseal")
+VERBS: Final = ("read_facts", "describe", "attest", "extract", "seal", "unseal")
 
 
 class Fault(StrEnum):

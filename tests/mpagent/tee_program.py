@@ -16,7 +16,7 @@ from uuid import UUID
 
 from mpagent.errors import HardwareAbsent, HardwareGone
 from mpagent.hal.attestation import OpteeAttester, open_attestation
-from mpagent.hal.mp import MpAttester, Part, open_mp
+from mpagent.hal.mp import MpAttester, MpClassKey, Part, open_class_key, open_mp
 from mpagent.hal.mp.examination import Examination, TaState, examine, find_xtest_ta, is_key_readable
 from mpagent.hal.optee import calls
 from mpagent.hal.optee.digprog import read_digprog
@@ -87,8 +87,8 @@ class TeeProgram:
         attestation: Attestation = self.call("attest", message)
         return attestation
 
-    def examine(self, *relay_tas: UUID, deadline_s: float = DEADLINE_S) -> Examination:
-        examination: Examination = self.call("examine", relay_tas, deadline_s)
+    def examine(self, *relay_tas: UUID, deadline_s: float = DEADLINE_S, may_sign: bool = True) -> Examination:
+        examination: Examination = self.call("examine", relay_tas, deadline_s, may_sign)
         return examination
 
     def find_xtest_ta(self, deadline_s: float = DEADLINE_S) -> TaState:
@@ -157,9 +157,19 @@ class _There:
     """The product's side."""
 
     attester: MpAttester | OpteeAttester
+    class_key: MpClassKey
 
     def open(self, relay_tas: tuple[UUID, ...], deadline_s: float, part: Part) -> None:
         self.attester = open_mp(NODE, relay_tas, deadline_s, part)
+
+    def open_class_key(self, deadline_s: float, relay_tas: tuple[UUID, ...] = ()) -> None:
+        self.class_key = open_class_key(NODE, relay_tas, deadline_s, Part("imx8mm", "1.0"))
+
+    def extract(self) -> bytes:
+        return self.class_key.extract().reveal()
+
+    def sign_anyway(self, message: bytes) -> Any:
+        return self.class_key.door.sign(message)
 
     def open_attestation(self, deadline_s: float) -> None:
         self.attester = open_attestation(NODE, deadline_s)
@@ -174,8 +184,8 @@ class _There:
         assert isinstance(self.attester, MpAttester)
         return self.attester.door.uuid
 
-    def examine(self, relay_tas: tuple[UUID, ...], deadline_s: float) -> Examination:
-        return examine(NODE, relay_tas, deadline_s, Part("imx8mm", "1.0"))
+    def examine(self, relay_tas: tuple[UUID, ...], deadline_s: float, may_sign: bool) -> Examination:
+        return examine(NODE, relay_tas, deadline_s, Part("imx8mm", "1.0"), may_sign=may_sign)
 
     def find_xtest_ta(self, deadline_s: float) -> TaState:
         return find_xtest_ta(NODE, deadline_s)

@@ -42,7 +42,9 @@ def test_every_backend_says_what_it_was_run_against() -> None:
         assert software or emulation or on_silicon == "nothing to ask", backend
         named = set(kinds.split(", "))
         assert named and named <= RIGS.keys(), backend
-        port = {"soc": "soc", "attest": "attester", "seal": "sealer", "keys": "keyring"}.get(backend.split()[0])
+        port = {"soc": "soc", "attest": "attester", "class-key": "class_key", "seal": "sealer", "keys": "keyring"}.get(
+            backend.split()[0]
+        )
         assert port is None or all(port in RIGS[kind].ports for kind in named), backend
     brought = {kind for *_, kinds in rows.values() for kind in kinds.split(", ")}
     assert brought == RIGS.keys()

@@ -11,11 +11,13 @@ from mpagent.checkup.question import DEADLINE_S, Question
 from mpagent.errors import HardwareGone
 from mpagent.hal.choose import open_part
 from mpagent.registration import find_origin, make_record, read_measurement, tell_key
+from mpwire import hkdf
+from mpwire.bundlekeys import make_mpk_id
 from mpwire.errors import MpError
 from mpwire.secret import Secret
 
 if TYPE_CHECKING:
-    from mpagent.hal.ports import Attester, Board, Sealer, Soc
+    from mpagent.hal.ports import Attester, Board, ClassKey, Sealer, Soc
 
 _KEY_MAKING_S: Final = 200.0
 """OP-TEE's attestation key may have to be made: see hal/attestation."""
@@ -42,10 +44,13 @@ def _question(desk: Desk, sort: str, name: str) -> Question:
 
 def _try(desk: Desk, sort: str, name: str) -> Iterator[Finding]:
     ability = f"{sort} {name}"
+    is_secret = sort == "attest" and desk.choice.mp_secret
     with desk.open_bench() as bench:
-        part = open_part(bench, sort, name)
+        part = open_part(bench, "class-key" if is_secret else sort, name)
         if sort == "soc":
             yield Finding(ability, State.OK, _describe_soc(part))
+        elif is_secret:
+            yield Finding(ability, State.OK, _try_class_key(part))
         elif sort == "attest":
             yield from _describe_attester(name, part, desk)
         elif sort == "seal":
@@ -59,6 +64,13 @@ def _try(desk: Desk, sort: str, name: str) -> Iterator[Finding]:
 def _describe_soc(soc: "Soc") -> str:
     facts = soc.read_facts()
     return f"{facts.family}, uid {facts.uid.hex() if facts.uid is not None else 'not readable'}"
+
+
+def _try_class_key(key: "ClassKey") -> str:
+    """By its name in the OEM's vault; what is printed of a board that signs, SHA-256 of the key, is never made here."""
+    prk = key.extract()
+    name = make_mpk_id(lambda info: hkdf.expand(prk, info)).hex()
+    return f"the class key can be read, mpk-{name}; it signs nothing (mp_use = secret)"
 
 
 def _describe_attester(name: str, attester: "Attester", desk: Desk) -> Iterator[Finding]:

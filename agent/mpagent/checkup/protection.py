@@ -13,8 +13,10 @@ from mpagent.hal.mp.door import PTA
 from mpagent.hal.mp.examination import Examination, TaState, examine
 from mpagent.hal.optee import check_node
 from mpagent.hal.ports import LifeCycle
-from mpwire import mp
+from mpwire import hkdf, mp
+from mpwire.bundlekeys import make_mpk_id
 from mpwire.errors import MpError
+from mpwire.mpk import HiddenMpKey
 
 _CALLS_MAX: Final = 8
 """Opening twice, reading the key twice, signing, and three to spare."""
@@ -53,7 +55,7 @@ def _look(desk: Desk) -> Iterator[Finding]:
             yield _judge_silence(unreachable)
         return
     try:
-        found = examine(desk.node, desk.choice.relay_tas, CALL_S, part)
+        found = examine(desk.node, desk.choice.relay_tas, CALL_S, part, may_sign=not desk.choice.mp_secret)
     except MpError as error:
         yield explain("MP", error, needed=needed, asked=_is_asked(desk))
         if desk.production:
@@ -61,7 +63,7 @@ def _look(desk: Desk) -> Iterator[Finding]:
         return
     yield from describe(desk, found, needed)
     if desk.production:
-        yield judge_production(found)
+        yield judge_production(found, signing_tried=not desk.choice.mp_secret)
 
 
 def describe(desk: Desk, found: Examination, needed: bool) -> Iterator[Finding]:
@@ -71,7 +73,10 @@ def describe(desk: Desk, found: Examination, needed: bool) -> Iterator[Finding]:
     exit_code = EX_OPERATOR if counts else 0
     if cause is None:
         way = "OP-TEE's pseudo-TA" if found.door == PTA else f"the relay TA {found.door}"
-        yield Finding("MP", State.OK, f"signs, through {way}")
+        told = f"signs, through {way}"
+        if desk.choice.mp_secret:
+            told = f"gives its public key, through {way}; not asked to sign (mp_use = secret)"
+        yield Finding("MP", State.OK, told)
     elif desk.production and found.door is None and _is_shut(cause):
         yield Finding("MP", State.OK, f"{cause.text}; a production image needs no more")
     else:
@@ -108,6 +113,8 @@ def _tell_unlock(desk: Desk, found: Examination, exit_code: int) -> Finding:
 
 def _tell_key(desk: Desk, public_key: bytes) -> Finding:
     """Its id and whether it can be the product's. The key itself is never printed: it may be a secret."""
+    if desk.choice.mp_secret:
+        return _tell_secret_key(desk, public_key)
     key_id = mp.key_id(public_key)
     pinned = () if desk.device is None else desk.device.image.mp_key_ids
     text = f"id {key_id.hex()}, on its curve"
@@ -130,6 +137,15 @@ def _tell_key(desk: Desk, public_key: bytes) -> Finding:
     )
 
 
+def _tell_secret_key(desk: Desk, public_key: bytes) -> Finding:
+    """Its name in the OEM's vault, which is no digest of it: SHA-256 of such a key has been a key itself."""
+    prk = HiddenMpKey(public_key[1:]).extract()
+    name = f"mpk-{make_mpk_id(lambda info: hkdf.expand(prk, info)).hex()}"
+    if _read_fuse_state(desk) is LifeCycle.OPEN:
+        return Finding("MP key", State.NOTE, f"{name}; the part is open, so this is a test key", "close the part")
+    return Finding("MP key", State.OK, f"{name}, a secret; the OEM's vault has one of this name, or no bundle opens")
+
+
 def _read_fuse_state(desk: Desk) -> LifeCycle | None:
     """What the fuses say; None where nothing tells."""
     try:
@@ -150,15 +166,18 @@ def _judge_silence(error: MpError) -> Finding:
     return Finding("MP is shut", State.BROKEN, f"not knowable: {error}", advice, EX_OPERATOR)
 
 
-def judge_production(found: Examination) -> Finding:
-    """On a production image nobody asks the engine any more, and who knows the public key may forge bundles for it."""
+def judge_production(found: Examination, *, signing_tried: bool = True) -> Finding:
+    """On a production image nobody asks the engine any more, and who knows the public key may forge bundles for it.
+
+    Where signing was not tried, an engine without a key to give may sign all the same.
+    """
     following = "build OP-TEE without CFG_NXP_CAAM_MP_NO_ACCESS_CTRL, and leave NXP's mp_sign and relay TAs out"
     why = None
     if found.xtest_ta is TaState.ANSWERS:
         why = "xtest's mp_sign TA signs for anybody"
     elif found.key_readable:
         why = "the MP public key can be read"
-    elif found.door is not None and found.cause not in _UNLOCK_CAUSES:
+    elif found.door is not None and not (signing_tried and found.cause in _UNLOCK_CAUSES):
         why = "Linux may open the engine, and what it gives is not knowable now"
     elif found.door is None and found.cause is not None and not _is_shut(found.cause):
         why = f"not knowable: {found.cause.text}"

@@ -27,7 +27,7 @@ def run(arguments: Namespace) -> int:
         return 0
     for name, value in found.items():
         if name not in ("facts", "record"):
-            put_line(f"{name:<14} {value}")
+            put_line(f"{name:<14} {'-' if value is None else value}")
     for name, fact in found["facts"].items():
         put_line(f"{name:<14} {fact['value']} (says the {fact['by']})")
     if "record" in found:
@@ -44,7 +44,7 @@ def _look(board: "Board", tpm_tcti: str | None) -> dict[str, Any]:
     found: dict[str, Any] = {
         "ueid": name_board(board).hex(),
         "attester": material.kind,
-        "attester_id": material.attester_id.hex(),
+        "attester_id": material.attester_id.hex() or None,
         "profile": material.profile,
         "sealer": board.sealer.name,
         "family": facts.family,

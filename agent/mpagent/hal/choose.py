@@ -77,6 +77,8 @@ class BoardChoice(NamedTuple):
     """A trusted key's blob, 80 bytes, made by the CAAM of an open part: a closed part refuses it."""
     kernel_key_sources: tuple[str, ...] = ("caam",)
     """What the kernel's trusted keys may rest on."""
+    mp_secret: bool = False
+    """mp_use `secret`: the MP engine gives its public key to the agent, and nothing on this board makes it sign."""
     pcrs: PcrChoice | None = None
     token: TokenChoice | None = None
     card: CardWanted | None = None
@@ -164,7 +166,16 @@ class Bench:
 
     @cached_property
     def attester(self) -> tuple[str, ports.Attester]:
+        if self.choice.mp_secret:
+            from mpagent.hal.shut import SecretAttester
+
+            return self.class_key[0], SecretAttester()
         return _pick("attest", self.choice.attest, ATTESTERS, self)
+
+    @cached_property
+    def class_key(self) -> tuple[str, ports.ClassKey]:
+        """Under mp_use `secret` alone; named by `attest`, as what it is read from is."""
+        return _pick("attest", self.choice.attest, CLASS_KEYS, self)
 
     @cached_property
     def sealer(self) -> tuple[str, ports.Sealer]:
@@ -191,6 +202,7 @@ Opener = Callable[[Bench], Part]
 
 
 def _open_sim_attester(bench: Bench) -> ports.Attester:
+    _check_may_sign(bench)
     attester: ports.Attester = bench.open_sim("open_attester")
     return attester
 
@@ -211,7 +223,25 @@ def _open_sealed_keyring(bench: Bench) -> ports.Keyring:
     return SealedKeyring(bench.sealer[1], bench.shelf)
 
 
+def _check_may_sign(bench: Bench) -> None:
+    """The second lock: whoever asks for this attester by its name. Raises ConfigWrong."""
+    if bench.choice.mp_secret:
+        raise ConfigWrong("this image says mp_use = secret, so no attester that signs by MP is opened")
+
+
+def _open_sim_class_key(bench: Bench) -> ports.ClassKey:
+    key: ports.ClassKey = bench.open_sim("open_class_key")
+    return key
+
+
+def _open_class_key(bench: Bench) -> ports.ClassKey:
+    from mpagent.hal.mp import open_class_key
+
+    return open_class_key(bench.optee_node, bench.choice.relay_tas, TEE_DEADLINE_S, bench.mp_part)
+
+
 def _open_mp(bench: Bench) -> ports.Attester:
+    _check_may_sign(bench)
     from mpagent.hal.mp import open_mp
 
     return open_mp(bench.optee_node, bench.choice.relay_tas, TEE_DEADLINE_S, bench.mp_part)
@@ -227,7 +257,9 @@ def _open_imx(bench: Bench) -> ports.Soc:
     """OP-TEE is the second source of its fuses; the pinned MP key, else an open part's blob, shows a closed boot."""
     from mpagent.hal.soc import OpteeOcotp, PinnedKeyWitness, Witness, open_imx
 
-    witnesses: list[Witness] = [PinnedKeyWitness(lambda: bench.attester[1], bench.choice.mp_key_ids, os.urandom)]
+    witnesses: list[Witness] = []
+    if not bench.choice.mp_secret:
+        witnesses.append(PinnedKeyWitness(lambda: bench.attester[1], bench.choice.mp_key_ids, os.urandom))
     if bench.choice.open_blob is not None:
         from mpagent.hal.caam.witness import OpenBlobWitness
 
@@ -249,6 +281,8 @@ ATTESTERS: Final[Mapping[str, Opener[ports.Attester]]] = {
     "optee": _open_attestation,
     "sim": _open_sim_attester,
 }
+CLASS_KEYS: Final[Mapping[str, Opener[ports.ClassKey]]] = {"mp": _open_class_key, "sim": _open_sim_class_key}
+"""Of ATTESTERS those whose public key can be a secret instead (mp_use)."""
 SEALERS: Final[Mapping[str, Opener[ports.Sealer]]] = {
     "caam": _open_kernel_key,
     "tpm": lambda bench: bench.tpm.sealer,
@@ -270,6 +304,7 @@ COUNTERS: Final[Mapping[str, Opener[ports.Counter]]] = {"tpm": lambda bench: ben
 OFFERED: Final[Mapping[str, Mapping[str, Opener[Any]]]] = {
     "soc": SOCS,
     "attest": ATTESTERS,
+    "class-key": CLASS_KEYS,
     "seal": SEALERS,
     "keys": KEYRINGS,
     "counter": COUNTERS,
@@ -303,6 +338,7 @@ def open_board(choice: BoardChoice, root: Path, shelf: ports.Shelf) -> Iterator[
             sealer=sealer,
             keyring=keyring,
             counter=counter,
+            class_key=bench.class_key[1] if choice.mp_secret else None,
             chosen=chosen,
             activator=bench.tpm.activator if attest == "tpm" else None,
             # Certified under the AK, which means nothing where another attester signs.
@@ -311,7 +347,10 @@ def open_board(choice: BoardChoice, root: Path, shelf: ports.Shelf) -> Iterator[
 
 
 def open_part(bench: Bench, sort: str, name: str) -> Any:
-    """The one part of this sort and name. Raises as `open_board` does; HardwareAbsent when this board has none."""
+    """The one part of this sort and name. Raises as `open_board` does; HardwareAbsent when this board has none.
+
+    The sort "class-key" stands for "attest" under mp_use `secret`.
+    """
     return _open(sort, name, OFFERED[sort], bench)
 
 

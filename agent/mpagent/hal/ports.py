@@ -107,6 +107,16 @@ class Attester(Protocol):
         """Sign a whole Sig_structure of 1 to 4096 bytes; the hardware hashes it."""
 
 
+class ClassKey(Protocol):
+    """The MP public key of the running boot where it is a secret (mp_use `secret`): opens bundles, never signs."""
+
+    def extract(self) -> Secret:
+        """PRK, 32 bytes (docs/wire.md 11.2): the same for all parts of a class in one state of life.
+
+        An open part has a test key, and so has one that was just closed until it boots again.
+        """
+
+
 class Activator(Protocol):
     """TPM only: shows that EK and AK live in one TPM."""
 
@@ -227,5 +237,7 @@ class Board(NamedTuple):
     activator: Activator | None = None
     key_prover: KeyProver | None = None
     counter: Counter | None = None
+    class_key: ClassKey | None = None
+    """Under mp_use `secret` alone, beside an attester that signs nothing; None too where the engine is shut."""
     chosen: Mapping[str, str] = MappingProxyType({})
     """The backend that is there for "soc", "attest", "seal", "keys" and "counter", by its name in anchors.toml."""

@@ -1,4 +1,7 @@
-"""The MP engine of a production image: shut. A finished board is known by its fuses and attests nothing any more."""
+"""The MP engine of a board that attests nothing: shut by a production image, or kept from signing by mp_use `secret`.
+
+Such a board is known by its fuses.
+"""
 
 from typing import NoReturn
 
@@ -21,4 +24,15 @@ class ShutAttester:
         raise HardwareGone(
             "this production image attests nothing: its MP engine is shut",
             advice="provision the board with the provisioning image",
+        )
+
+
+class SecretAttester(ShutAttester):
+    """Where the MP public key is a secret: a signature, sent, logged or dropped, is the key."""
+
+    def attest(self, message: bytes) -> NoReturn:
+        """Raises HardwareGone."""
+        raise HardwareGone(
+            "this image keeps the MP public key secret (mp_use); any signature would give it away: nothing was signed",
+            advice="use an image whose product says mp_use = sign, on parts with other SRK fuses",
         )

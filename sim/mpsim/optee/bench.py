@@ -14,9 +14,11 @@ from types import TracebackType
 from typing import Any, ClassVar, Final, Self
 
 from mpsim import board
+from mpsim.optee.applications import SIGN
 from mpsim.optee.attestation import reflash_storage
 from mpsim.optee.scenario import Fault, Scenario, write_scenario
 from mpsim.optee.serve import Server
+from mpsim.optee.world import PSEUDO_TAS
 from mpwire.errors import MpError, Retry
 
 SOURCE: Final = Path(__file__).with_name("shim.c")
@@ -78,6 +80,11 @@ class EmulatedTee:
     def break_next(self, result: str, *, call: str = "invoke", times: int | None = 1, **where: Any) -> None:
         """The next calls are answered with this result instead (scenario.Fault)."""
         self.change(faults=(*self.scenario.faults, Fault(call, result, times=times, **where)))
+
+    def count_signatures(self) -> int:
+        """Signing commands that reached OP-TEE in all boots, pseudo-TA or a TA in front, whatever came of them."""
+        others = [uuid for name, uuid in PSEUDO_TAS.items() if name != "mp"]
+        return sum(command == SIGN and uuid not in others for uuid, command in self.server.commands)
 
     def power_cycle(self) -> None:
         """The plug is pulled and put back: boot latches the fuses, the secure world starts anew."""

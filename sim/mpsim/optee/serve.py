@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import Final
+from uuid import UUID
 
 from mpsim.optee.kernel import INVOKE, OPEN_SESSION, Answer, Caller, Errno, Kernel
 from mpsim.optee.world import Gone, World
@@ -32,7 +33,9 @@ class Server:
 
     def __init__(self, chip: Path, path: Path, scenario: Path) -> None:
         self._chip, self._scenario = chip, scenario
-        self.kernel = Kernel(World(chip, scenario))
+        self.commands: list[tuple[UUID, int]] = []
+        """Every command that reached an application, in all boots: what a test counts signatures by."""
+        self.kernel = Kernel(World(chip, scenario, self.commands))
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.bind(str(path))
         self._socket.listen(BACKLOG)
@@ -65,7 +68,7 @@ class Server:
 
     def power_cycle(self) -> None:
         """Another boot: every open file, session and key in memory is gone."""
-        self.kernel = Kernel(World(self._chip, self._scenario))
+        self.kernel = Kernel(World(self._chip, self._scenario, self.commands))
 
     def _hear(self, connection: socket.socket, peer: bytes) -> None:
         with connection:

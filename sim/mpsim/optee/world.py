@@ -46,7 +46,9 @@ Gaze = Callable[[], bool]
 class World:
     """OP-TEE from power-on to power-off, over the chip in a folder."""
 
-    def __init__(self, chip: Path, scenario: Path) -> None:
+    def __init__(self, chip: Path, scenario: Path, asked: list[tuple[UUID, int]]) -> None:
+        """`asked` takes each command with its application, whatever comes of it."""
+        self._asked = asked
         self._chip = chip
         self._scenario = scenario
         self._keys = KeyStore(chip)
@@ -81,6 +83,7 @@ class World:
     def invoke(self, number: int, command: int, params: list[Param], gone: Gaze) -> None:
         """Raises TeeRefusal; what the application wrote before stays written. Raises Gone."""
         session, scenario = self._sessions[number], self.read_scenario()
+        self._asked.append((session.uuid, command))
         if session.dead:
             raise TeeRefusal(Result.TARGET_DEAD, Origin.TEE)
         if len(params) > NUM_PARAMS:

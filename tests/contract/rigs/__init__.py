@@ -10,10 +10,10 @@ from tests.contract.rigs.attestation import make_attestation
 from tests.contract.rigs.card import make_card_board, make_pcsc_board
 from tests.contract.rigs.imx import make_imx
 from tests.contract.rigs.kernel_key import make_kernel_key
-from tests.contract.rigs.mp import make_mp
+from tests.contract.rigs.mp import make_mp, make_secret_mp
 from tests.contract.rigs.pkcs11 import make_pkcs11, make_pkcs11_without_gcm
 from tests.contract.rigs.rig import Rig, check_signature
-from tests.contract.rigs.sim import make_sim
+from tests.contract.rigs.sim import make_secret_sim, make_sim
 from tests.contract.rigs.tpm import make_tpm, make_tpm_with_sealed_keys
 from tests.contract.rigs.tpm_pcr import make_measured
 
@@ -38,6 +38,8 @@ class Kind:
 
 RIGS: Final[Mapping[str, Kind]] = {
     "sim": Kind(make_sim, sealer="sim"),
+    "sim-secret": Kind(make_secret_sim, frozenset({"class_key"})),
+    "mp-secret": Kind(make_secret_mp, frozenset({"class_key"})),
     "imx": Kind(make_imx, ports=frozenset({"soc"})),
     "mp": Kind(make_mp, ports=frozenset({"attester"})),
     "optee": Kind(make_attestation, ports=frozenset({"attester"})),

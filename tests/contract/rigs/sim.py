@@ -15,13 +15,21 @@ from mpwire import mp
 class SimRig:
     """A closed imx8mm in a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, secret: bool = False) -> None:
         make_board(folder, BoardPlan(closed=True))
+        self._secret = secret
         self._chip = folder / "chip"
         self.shelf = MemoryShelf()
 
     def open(self, shelf: MemoryShelf | None = None) -> AbstractContextManager[ports.Board]:
-        choice = BoardChoice(attest=("sim",), seal=("sim",), keys=("sealed",), soc=("sim",), sim_chip=self._chip)
+        choice = BoardChoice(
+            attest=("sim",),
+            seal=("sim",),
+            keys=("sealed",),
+            soc=("sim",),
+            sim_chip=self._chip,
+            mp_secret=self._secret,
+        )
         return open_board(choice, Path("/"), self.shelf if shelf is None else shelf)
 
     def power_cycle(self) -> None:
@@ -38,3 +46,9 @@ class SimRig:
 def make_sim(folder: Path) -> Iterator[SimRig]:
     """A closed board, powered on."""
     yield SimRig(folder)
+
+
+@contextmanager
+def make_secret_sim(folder: Path) -> Iterator[SimRig]:
+    """The same where the MP public key is a secret."""
+    yield SimRig(folder, secret=True)

@@ -6,9 +6,10 @@ from uuid import UUID
 
 from mpagent.hal.mp.attester import MpAttester
 from mpagent.hal.mp.causes import UNKNOWN_PART, Part
+from mpagent.hal.mp.classkey import MpClassKey
 from mpagent.hal.mp.door import find_door
 
-__all__ = ["UNKNOWN_PART", "MpAttester", "Part", "open_mp"]
+__all__ = ["UNKNOWN_PART", "MpAttester", "MpClassKey", "Part", "open_class_key", "open_mp"]
 
 
 def open_mp(node: Path, relay_tas: Sequence[UUID], deadline_s: float, part: Part = UNKNOWN_PART) -> MpAttester:
@@ -19,3 +20,11 @@ def open_mp(node: Path, relay_tas: Sequence[UUID], deadline_s: float, part: Part
     (no node, another TEE, no MP), HardwareGone (permission, access control, broken), HardwareBusy.
     """
     return MpAttester(find_door(node, relay_tas, deadline_s, part))
+
+
+def open_class_key(node: Path, relay_tas: Sequence[UUID], deadline_s: float, part: Part = UNKNOWN_PART) -> MpClassKey:
+    """The same engine where its public key is a secret (mp_use `secret`): through this door nothing can be signed.
+
+    No key is read yet. Raises as `open_mp`.
+    """
+    return MpClassKey(find_door(node, relay_tas, deadline_s, part, may_sign=False))

@@ -217,6 +217,11 @@ CALL_WAITS: Final = Cause(
     "the session opened, and then a call did not end: OP-TEE or its CAAM driver waits",
     "look at OP-TEE's console; keep Linux from gating CAAM's clock (clk_ignore_unused) and tee-supplicant running",
 )
+SIGNING_FORBIDDEN: Final = Cause(
+    "signing-forbidden",
+    "this image keeps the MP public key secret (mp_use), and any signature would give it away: nothing was signed",
+    "use an image whose product says mp_use = sign, on parts with other SRK fuses",
+)
 UNEXPECTED: Final = Cause(
     "unexpected",
     "OP-TEE refused in a way that manufacturing protection does not know",

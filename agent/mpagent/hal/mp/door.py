@@ -50,6 +50,8 @@ class Door(NamedTuple):
     part: Part
     deadline_s: float
     """For each call, all of it."""
+    may_sign: bool = True
+    """False under mp_use `secret`: the signing command is never sent, not even to find out why something failed."""
 
     @property
     def is_relay(self) -> bool:
@@ -68,7 +70,8 @@ class Door(NamedTuple):
             raise self._explain_key(failed) from failed
         if len(raw) == PAIR_P521_BYTES and not any(raw[PAIR_BYTES:]) and any(raw):
             # The interface of 2019 tells no sizes, so a P-256 key lies at the start of what we offered.
-            raise fail(self._explain_shape(), f"a key of {PAIR_BYTES} bytes in a buffer said to be full")
+            cause = self._explain_shape() if self.may_sign else causes.OLD_ABI
+            raise fail(cause, f"a key of {PAIR_BYTES} bytes in a buffer said to be full")
         self._check_pair(raw, "public key")
         try:
             return mp.read_key(raw)
@@ -80,6 +83,8 @@ class Door(NamedTuple):
 
         OP-TEE finds an MPMR buffer too small only after it signed; there is at most one second call.
         """
+        if not self.may_sign:
+            raise fail(causes.SIGNING_FORBIDDEN)
         try:
             signature, mpmr = self._fetch_signature(message)
         except TeeFailed as failed:
@@ -147,7 +152,7 @@ class Door(NamedTuple):
 
     def _explain_key(self, failed: TeeFailed) -> HardwareGone | HardwareBusy:
         """A key that is refused, once it is known whether the chip at least signs."""
-        if failed.at_open or failed.result not in (faults.NOT_SUPPORTED, faults.GENERIC):
+        if failed.at_open or not self.may_sign or failed.result not in (faults.NOT_SUPPORTED, faults.GENERIC):
             return self._explain(failed)
         try:
             self._fetch_signature(PROBE_MESSAGE)
@@ -163,6 +168,8 @@ class Door(NamedTuple):
         """
         if self.is_relay:
             return causes.RELAY_SHAPE
+        if not self.may_sign:
+            return causes.FORMAT_ERROR
         shape = (MemoryInOut(PROBE_MESSAGE.ljust(2 * PAIR_BYTES)), MemoryOut(mp.MPMR_BYTES))
         try:
             calls.ask(self.node, self.uuid, [Command(SIGN, shape)], self.deadline_s)
@@ -191,7 +198,7 @@ def explain_opening(door: Door, failed: TeeFailed) -> Cause:
     return causes.UNEXPECTED
 
 
-def find_door(node: Path, relay_tas: Sequence[UUID], deadline_s: float, part: Part) -> Door:
+def find_door(node: Path, relay_tas: Sequence[UUID], deadline_s: float, part: Part, *, may_sign: bool = True) -> Door:
     """The first door that opens: the pseudo-TA, then the relay TAs in their order.
 
     A relay is tried where the pseudo-TA is missing or refuses Linux; any other failure is that of a broken part. Raises
@@ -200,7 +207,7 @@ def find_door(node: Path, relay_tas: Sequence[UUID], deadline_s: float, part: Pa
     calls.check_node(node)
     if causes.is_b0(part):
         raise fail(causes.SILICON_B0)
-    pta = Door(node, PTA, part, deadline_s)
+    pta = Door(node, PTA, part, deadline_s, may_sign)
     refused = try_door(pta)
     if refused is None:
         return pta
@@ -208,7 +215,7 @@ def find_door(node: Path, relay_tas: Sequence[UUID], deadline_s: float, part: Pa
     if not (cause.is_absent or cause is causes.ACCESS_CONTROLLED):
         raise fail(cause, detail)
     for uuid in relay_tas:
-        relay = Door(node, uuid, part, deadline_s)
+        relay = Door(node, uuid, part, deadline_s, may_sign)
         shut = try_door(relay)
         if shut is None:
             return relay

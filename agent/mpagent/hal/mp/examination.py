@@ -32,7 +32,7 @@ class TaState(StrEnum):
 
 
 class Examination(NamedTuple):
-    """The findings; `cause` is None when MP works."""
+    """The findings; `cause` is None when MP works, as far as it was tried."""
 
     cause: Cause | None
     detail: str
@@ -47,16 +47,20 @@ class Examination(NamedTuple):
     """Whether Linux can come by the MP public key on this image in any way we know, a signature included."""
 
 
-def examine(node: Path, relay_tas: Sequence[UUID], deadline_s: float, part: Part) -> Examination:
+def examine(
+    node: Path, relay_tas: Sequence[UUID], deadline_s: float, part: Part, *, may_sign: bool = True
+) -> Examination:
     """Try everything once: open, read the key, sign, verify. The signature stays in this process.
+
+    Not `may_sign` (mp_use `secret`): the key is read, and no signing command is sent to anybody.
 
     Raises NoNode, NoPermission, OtherTee, KernelRefused, HardwareBusy, Hanging: nothing can be said of MP then.
     """
     xtest, key_by_xtest = find_xtest_ta(node, deadline_s), False
     if xtest is TaState.ANSWERS and XTEST_MP_SIGN not in relay_tas:
-        key_by_xtest = _gives_key(Door(node, XTEST_MP_SIGN, part, deadline_s))
+        key_by_xtest = _gives_key(Door(node, XTEST_MP_SIGN, part, deadline_s, may_sign))
     try:
-        door = find_door(node, relay_tas, deadline_s, part)
+        door = find_door(node, relay_tas, deadline_s, part, may_sign=may_sign)
     except (MpAbsent, MpBroken) as shut:
         return Examination(shut.cause, shut.detail, None, None, None, xtest, key_by_xtest)
     return _try(door, xtest, key_by_xtest)
@@ -64,11 +68,12 @@ def examine(node: Path, relay_tas: Sequence[UUID], deadline_s: float, part: Part
 
 def _try(door: Door, xtest: TaState, key_by_xtest: bool) -> Examination:
     point, mpmr, detail = None, None, ""
-    cause: Cause | None
+    cause: Cause | None = None
     try:
         point = door.read_key()
-        signature, mpmr = door.sign(PROBE_MESSAGE)
-        cause = judge_signature(point, mpmr, signature)
+        if door.may_sign:
+            signature, mpmr = door.sign(PROBE_MESSAGE)
+            cause = judge_signature(point, mpmr, signature)
     except (MpAbsent, MpBroken) as failed:
         cause, detail = failed.cause, failed.detail
     readable = key_by_xtest or point is not None or cause in _GIVEN

@@ -1,0 +1,1 @@
+"""Provisioning without a line: bundles that were flashed with the image (docs/wire.md section 11)."""
