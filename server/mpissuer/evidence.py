@@ -91,6 +91,9 @@ def check_hello(hello: Hello, catalogue: Catalogue) -> Product:
     require(
         hello.attester.kind in product.attesters, "attester", f"{hello.attester.kind} is not pinned for {product.name}"
     )
+    # Before anything is signed: the signature itself would give the key away.
+    is_burning = hello.attester.kind == "mp" and product.mp_use == "secret"
+    require(not is_burning, "mp-use", f"the MP key of {product.name} must never sign: its boards are served by bundles")
     with step("attester-material"):
         check_material(hello.attester)
     return product

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from mpissuer.endorsement import read_certificate
 from mpissuer.errors import ProductWrong
 from mpwire import mp, p256, registry
+from mpwire.bundle import POLICY
 from mpwire.errors import Malformed
 from mpwire.limits import NAME_MAX_BYTES, SLOT_VALUE_MAX_BYTES, SLOTS_MAX
 from mpwire.messages.grant import DESTINATIONS, KINDS_MADE, Manifest
@@ -39,6 +40,12 @@ IMAGE_MAX_BYTES: Final = 2**40
 """A TiB: more is a mistake in the file."""
 ESCROW_MAX_BYTES: Final = 4_096
 """Escrowed values of one Receipt, beside 64 slots in 16 KiB. Source: wire.md 4.5."""
+KINDS_BUNDLED: Final = ("local", "random", "static", "file", "update-key")
+"""Slot kinds of a product whose boards are served by bundles: a certificate needs a line."""
+UPDATE_SLOTS: Final = ("update-oem", "update-owner", "update-service")
+MPK_ID_BYTES: Final = 16
+FAMILY_MAX_BYTES: Final = 32
+"""Of a bundle's condition. Source: wire.md 11.1."""
 MPMR_NAMES: Final = {"zero": mp.MPMR_ZERO, "optee": mp.MPMR_OPTEE, "optee-fixed": mp.MPMR_OPTEE_FIXED}
 
 
@@ -95,6 +102,10 @@ class Product:
     """SHA-256 of the file as approved."""
     image: Manifest | None = None
     """The production image that its boards install next."""
+    mpk: bytes | None = None
+    """Of a product whose MP public key is a secret: the key's id, 16 bytes (docs/wire.md 11.2)."""
+    family: str | None = None
+    """SoC family that its bundles are for, as in hwmodel."""
 
 
 _KEYS: Final[Mapping[str, type]] = {
@@ -106,6 +117,8 @@ _KEYS: Final[Mapping[str, type]] = {
     "profile": str,
     "mp_use": str,
     "mp_keys": list,
+    "mpk": str,
+    "family": str,
     "mpmr": list,
     "srk_hashes": list,
     "eks": list,
@@ -148,6 +161,8 @@ def read_product(text: str) -> Product:
     _check_keys(tree, _KEYS)
     realm = _choice(tree, "realm", ("lab", "production"), "lab")
     optee_rule, optee_keys = _optee_keys(tree, realm)
+    mp_use = _choice(tree, "mp_use", ("sign", "secret"), "sign")
+    _check_use(tree, mp_use)
     return Product(
         name=_text(tree, "name"),
         realm=realm,
@@ -155,7 +170,7 @@ def read_product(text: str) -> Product:
         grades=_choices(tree, "grades", GRADES),
         life_cycle=_choice(tree, "life_cycle", ("closed", "any"), "closed"),
         profile=_choice(tree, "profile", ("raw",), "raw"),
-        mp_use=_choice(tree, "mp_use", ("sign", "secret"), "sign"),
+        mp_use=mp_use,
         mp_keys=_hexes(tree, "mp_keys", 32),
         mpmrs=tuple(_mpmr(one) for one in tree.get("mpmr", ["optee"])),
         srk_hashes=tuple(_srk_hash(one) for one in tree.get("srk_hashes", ())),
@@ -168,10 +183,22 @@ def read_product(text: str) -> Product:
         sealers=_choices(tree, "sealers", SEALERS) if "sealers" in tree else (),
         keyrings=_choices(tree, "keyrings", KEYRINGS) if "keyrings" in tree else (),
         minimum_software=read_version(tree.get("minimum_software", "0")),
-        slots=_read_slots(tree.get("slot", [])),
+        slots=_read_slots(tree.get("slot", []), mp_use),
         digest=hashlib.sha256(text.encode()).digest(),
         image=_read_image(tree["image"]) if "image" in tree else None,
+        mpk=_hex(tree["mpk"], "mpk", MPK_ID_BYTES) if "mpk" in tree else None,
+        family=_text(tree, "family", FAMILY_MAX_BYTES) if "family" in tree else None,
     )
+
+
+def _check_use(tree: Mapping[str, Any], mp_use: str) -> None:
+    """A class key signs or is a secret: what belongs to one use is an error beside the other."""
+    if mp_use == "secret" and "mpk" not in tree:
+        raise ProductWrong('mpk is missing: mp_use = "secret" names the key that `mpserver mp vault list` shows')
+    wrong = ("mp_keys",) if mp_use == "secret" else ("mpk", "family")
+    for key in wrong:
+        if key in tree:
+            raise ProductWrong(f'{key} does not go with mp_use = "{mp_use}"', key=key)
 
 
 def read_version(text: str) -> tuple[int, ...]:
@@ -190,10 +217,10 @@ def _check_keys(tree: Mapping[str, Any], known: Mapping[str, type]) -> None:
             raise ProductWrong(f"{key} is not {_TYPES[known[key]]}", key=key)
 
 
-def _text(tree: Mapping[str, Any], key: str) -> str:
+def _text(tree: Mapping[str, Any], key: str, most: int = NAME_MAX_BYTES) -> str:
     value = tree.get(key, "")
-    if not isinstance(value, str) or not 1 <= len(value.encode()) <= NAME_MAX_BYTES or not value.isprintable():
-        raise ProductWrong(f"{key} is missing or not a text of 1 to {NAME_MAX_BYTES} bytes", key=key)
+    if not isinstance(value, str) or not 1 <= len(value.encode()) <= most or not value.isprintable():
+        raise ProductWrong(f"{key} is missing or not a text of 1 to {most} bytes", key=key)
     return value
 
 
@@ -281,17 +308,18 @@ def _read_image(tree: Mapping[str, Any]) -> Manifest:
     return Manifest(digest, size, _text(tree, "version"), registry.IMAGE_PATH + digest.hex())
 
 
-def _read_slots(rows: list[Any]) -> tuple[SlotPolicy, ...]:
+def _read_slots(rows: list[Any], mp_use: str) -> tuple[SlotPolicy, ...]:
     slots: list[SlotPolicy] = []
     for place, row in enumerate(rows):
         try:
-            slots.append(_read_slot(row, {slot.name for slot in slots}))
+            slots.append(_read_slot(row, {slot.name for slot in slots}, mp_use))
         except ProductWrong as error:
             error.slot = place
             raise
     if not 1 <= len(slots) <= SLOTS_MAX:
         raise ProductWrong(f"a product has 1 to {SLOTS_MAX} [[slot]] tables")
-    _check_sizes(tuple(slots))
+    if mp_use == "sign":
+        _check_sizes(tuple(slots))
     return tuple(slots)
 
 
@@ -317,14 +345,16 @@ def _count_bytes(slot: SlotPolicy) -> int:
     return {"random": slot.length, "certificate": CHAIN_BYTES}.get(slot.kind, 0)
 
 
-def _read_slot(row: Any, taken: Set[str]) -> SlotPolicy:
+def _read_slot(row: Any, taken: Set[str], mp_use: str) -> SlotPolicy:
     if not isinstance(row, dict):
         raise ProductWrong("slot must be written as [[slot]] tables")
     _check_keys(row, _SLOT_KEYS)
     name = _text(row, "name")
     if name in taken:
         raise ProductWrong(f"slot {name}: two slots have one name", key="name")
-    kind = _choice(row, "kind", KINDS_MADE, "")
+    kind = _choice(row, "kind", KINDS_MADE if mp_use == "sign" else KINDS_BUNDLED, "")
+    if mp_use == "secret":
+        _check_bundled(name, kind, row)
     length = row.get("length", 32)
     if not 16 <= length <= 4_096:
         raise ProductWrong(f"slot {name}: length must be 16 to 4096 bytes", key="length")
@@ -336,16 +366,27 @@ def _read_slot(row: Any, taken: Set[str]) -> SlotPolicy:
         kind=kind,
         destination=_choice(row, "destination", DESTINATIONS, "sealed"),
         length=length,
-        value=_static_value(name, kind, row),
+        value=_static_value(name, kind, row, is_wanted=mp_use == "sign"),
         version=version,
         escrow=_point(row["escrow"], "escrow") if "escrow" in row else None,
     )
 
 
-def _static_value(name: str, kind: str, row: Mapping[str, Any]) -> Secret | None:
-    if (kind == "static") != ("value_hex" in row):
+def _check_bundled(name: str, kind: str, row: Mapping[str, Any]) -> None:
+    """A slot that comes by a bundle (docs/wire.md 11.1, 11.5)."""
+    if name == POLICY:
+        raise ProductWrong(f"slot {name}: that name is for the rights of update authorities", key="name")
+    if (kind == "update-key") != (name in UPDATE_SLOTS):
+        raise ProductWrong(f"slot {name}: {', '.join(UPDATE_SLOTS)} are the slots of kind update-key", key="kind")
+    if "escrow" in row:
+        raise ProductWrong(f"slot {name}: a bundle's receipt carries no escrow", key="escrow")
+
+
+def _static_value(name: str, kind: str, row: Mapping[str, Any], *, is_wanted: bool) -> Secret | None:
+    """`is_wanted`: in the file. The value of a bundle's slot may come with the command that makes the bundle."""
+    if (kind == "static") != ("value_hex" in row) and (is_wanted or kind != "static"):
         raise ProductWrong(f"slot {name}: value_hex belongs to kind static, and only there", key="value_hex")
-    if kind != "static":
+    if "value_hex" not in row:
         return None
     digits = row["value_hex"]
     if len(digits) % 2 or not digits or set(digits) - set("0123456789abcdefABCDEF"):

@@ -1,8 +1,9 @@
 """anchors.toml for a product's provisioning image: which roots it trusts, what it asks for, which chips it may use."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from mpissuer.policy import Product
 from mpserver.certificates import EPOCH_FIRST
@@ -24,7 +25,26 @@ class BoardLists:
     sim_chip: str | None = None
 
 
-def write_anchors(state: State, product: Product, board: BoardLists, software: Mapping[str, str | None]) -> str:
+@dataclass(frozen=True, slots=True)
+class OfflineRules:
+    """What an image of boards that are served by bundles says of them."""
+
+    minimum: int | None = None
+    """No bundle of a lower version, whatever the board was told before."""
+    wipe: bool = False
+    """Overwrite the bundle once it was taken."""
+
+
+NO_RULES: Final = OfflineRules()
+
+
+def write_anchors(
+    state: State,
+    product: Product,
+    board: BoardLists,
+    software: Mapping[str, str | None],
+    offline: OfflineRules = NO_RULES,
+) -> str:
     """The file's text. The build time is now: an image believes no earlier moment.
 
     Test keys are left out: the device takes a signature by one of `mp_key_ids` as proof that its part is closed, and
@@ -40,19 +60,30 @@ def write_anchors(state: State, product: Product, board: BoardLists, software: M
         f"tls_roots = {_list(certificates)}",
         f"build_time = {state.clock.now()}",
         f"allow_open = {'true' if product.life_cycle == 'any' else 'false'}",
-        *(f"# left out, because open parts sign with it: test key {one.hex()}" for one in test_keys),
-        f"mp_key_ids = {_list(one.hex() for one in product.mp_keys if one not in test_keys)}",
+        *_name_keys(product, test_keys, offline),
         f"epoch = {EPOCH_FIRST}",
         *_given(software),
         "",
         "[board]",
         *_name_backends(board),
         *_given({"tpm_tcti": board.tpm_tcti, "sim_chip": board.sim_chip}),
+        *(["", "[offline]", "wipe = true"] if offline.wipe else []),
     ]
     for slot in product.slots:
         lines += ["", "[[slot]]", f"name = {_quote(slot.name)}", f"kind = {_quote(slot.kind)}"]
         lines += [f"destination = {_quote(slot.destination)}", *_length(slot.kind, slot.length)]
     return "\n".join(lines) + "\n"
+
+
+def _name_keys(product: Product, test_keys: tuple[bytes, ...], offline: OfflineRules) -> Iterator[str]:
+    """Which MP keys show that a part is closed; of a product whose key is a secret, that and nothing of the key."""
+    if product.mp_use == "secret":
+        yield 'mp_use = "secret"'
+        if offline.minimum is not None:
+            yield f"bundle_minimum = {offline.minimum}"
+        return
+    yield from (f"# left out, because open parts sign with it: test key {one.hex()}" for one in test_keys)
+    yield f"mp_key_ids = {_list(one.hex() for one in product.mp_keys if one not in test_keys)}"
 
 
 def find_test_keys(connection: Connection, product: Product) -> tuple[bytes, ...]:

@@ -10,7 +10,7 @@ from typing import Final
 
 from mpissuer.ports import RegisteredKey
 from mpserver.errors import NeedsPerson
-from mpserver.keyrecords import from_import_record, to_import_record
+from mpserver.keyrecords import NOT_REGISTERED, from_import_record, to_import_record
 from mpwire import labels, registry
 from mpwire.cose import read_sign1, thumbprint, verify_es256, write_sign1
 from mpwire.errors import Malformed, Unauthentic
@@ -55,7 +55,8 @@ def write_list(realm: str, sequence: int, keys: Sequence[RegisteredKey], signer:
 def read_list(raw: bytes, realm: str, signers: Mapping[bytes, bytes]) -> SignedKeys:
     """A list by one of `signers` (point by thumbprint) for this realm: the steps of docs/wire.md 5.5 but the last.
 
-    Raises Malformed, Unauthentic("import-signature"), and NeedsPerson naming `import-signer` or `import-realm`.
+    Raises Malformed, Unauthentic("import-signature"), and NeedsPerson naming `import-signer`, `import-realm` or
+    `import-secret`.
     """
     if len(raw) > IMPORT_MAX_BYTES:
         raise Malformed(f"import-list: longer than {IMPORT_MAX_BYTES} bytes")
@@ -88,4 +89,6 @@ def _read_keys(told: ImportList) -> tuple[RegisteredKey, ...]:
         if key.key_id in keys:
             raise Malformed(f"record {place}: import-twice: key {key.key_id.hex()} stands in the list before")
         keys[key.key_id] = key
+    if any(key.mp_use == "secret" for key in keys.values()):
+        raise NeedsPerson(f"import-secret: the list has an MP key of mp_use secret: {NOT_REGISTERED}")
     return tuple(keys.values())

@@ -20,6 +20,9 @@ KEY_FILE_MAX_BYTES: Final = 16_777_216
 """Of a JSON file: 10,000 attestation keys in hexadecimal, with room for spaces."""
 PART_MAX: Final = 64
 """Letters of a part's name in a key file; NXP's are shorter than 20."""
+NOT_REGISTERED: Final = (
+    "the public half of such a key is a secret, and nothing about it is registered; `mpserver mp vault import` takes it"
+)
 _NAME_ALG: Final = bytes.fromhex("000b")
 """A Name of nameAlg SHA-256 begins so (TPM 2.0 Library, Part 1, section 16)."""
 
@@ -65,9 +68,10 @@ def read_key_record(record: object) -> RegisteredKey:
     key_id = hashlib.sha256(public).digest()
     if record.get("mp_key_id") not in (None, key_id.hex()):
         raise Usage("key file: mp_key_id is not the SHA-256 of public_key")
-    mp_use = _one_of(record, "mp_use", "sign", "secret")
+    if _one_of(record, "mp_use", "sign", "secret") == "secret":
+        raise Usage(f"key file: mp_use is secret: {NOT_REGISTERED}")
     use = _one_of(record, "use", "class", "test")
-    return RegisteredKey(key_id, "mp", b"\x04" + public, origin, mp_use, _part(record), use)
+    return RegisteredKey(key_id, "mp", b"\x04" + public, origin, part=_part(record), use=use)
 
 
 def _read_optee_record(record: dict[str, Any], origin: str) -> RegisteredKey:

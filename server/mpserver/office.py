@@ -14,6 +14,7 @@ from mpissuer.policy import Product, read_product
 from mpissuer.ports import RegisteredKey
 from mpserver.errors import NeedsPerson, Usage
 from mpserver.importlist import SignedKeys
+from mpserver.mpuse import check_signs
 from mpserver.state import State
 from mpserver.store.books import SqlBooks
 from mpserver.store.products import read_products, seal_body
@@ -83,7 +84,8 @@ class Office:
     def import_keys(self, keys: Sequence[RegisteredKey]) -> int:
         """Keys that no list vouches for. How many were new: all of them are registered or, where one is refused, none.
 
-        Raises NeedsPerson: realm production, which takes keys by signed lists alone; a key known with other facts.
+        Raises NeedsPerson: realm production, which takes keys by signed lists alone; a key known with other facts; an
+        MP key that is a secret.
         """
         new = self._find_new(keys)
         if self._state.realm == "production":
@@ -197,6 +199,7 @@ class Office:
         row = (key.kind, key.public_key, key.origin, key.mp_use, key.part, key.use)
 
         def change() -> None:
+            check_signs(self._connection, key)
             self._connection.execute(
                 "INSERT INTO attester_keys (key_id, kind, public_key, origin, mp_use, part, use, added_at)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -264,6 +267,10 @@ class Office:
         """Keep in the tree that this was done; `told` is what left the house, of which the digest is kept."""
         self._do("note", action, subject, digest_of_object("note", action, subject, told), lambda: None)
 
+    def enter(self, kind: str, action: str, subject: str, digest: bytes, change: Callable[[], None]) -> None:
+        """One act of another room of this house, in one transaction with its audit row and its entry."""
+        self._do(kind, action, subject, digest, change)
+
     def _move_job(self, name: str, present: str, then: str, action: str) -> None:
         def act() -> None:
             moved = self._connection.execute(
@@ -291,6 +298,7 @@ class Office:
         now = self._state.clock.now()
 
         def act(books: SqlBooks) -> None:
+            books.has_written = True  # by our own statements: what the first act wrote falls with the second
             for one in acts:
                 one.change()
                 self._connection.execute(

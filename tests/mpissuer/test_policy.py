@@ -1,5 +1,6 @@
 """The product file, the grade and every policy rule: what is left out is strict, what is wrong is named."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from mpissuer.evidence import check_policy, grade_of
 from mpissuer.policy import _KEYS, _SLOT_KEYS, CERTIFICATES_MAX, Product, read_product, read_version
 from mpwire import mp
 from mpwire.messages.eat import CLAIMS, Claims
+from mpwire.p256 import SoftKey
 from tests.fuzz.decoders import MP, take_payload
 from tests.fuzz.issuer import PRODUCT
 from tests.vectors import exchange, world
@@ -200,3 +202,81 @@ def test_each_rule_refuses_by_its_own_name(
 
 def test_the_vectors_board_is_the_one_judged_here() -> None:
     assert CLAIMED.srk_hash == exchange.SRK_HASH and CLAIMED.life_cycle == 3
+
+
+BUNDLED = """
+name = "gateway"
+attesters = ["mp"]
+grades = ["S"]
+mp_use = "secret"
+mpk = "00112233445566778899aabbccddeeff"
+family = "imx8mm"
+
+[[slot]]
+name = "disk"
+kind = "local"
+
+[[slot]]
+name = "firmware"
+kind = "file"
+destination = "plain"
+
+[[slot]]
+name = "licence"
+kind = "static"
+
+[[slot]]
+name = "update-owner"
+kind = "update-key"
+"""
+
+
+def test_a_product_served_by_bundles_is_read() -> None:
+    product = read_product(BUNDLED)
+    assert (product.mp_use, product.mpk, product.family) == (
+        "secret",
+        bytes.fromhex("00112233445566778899aabbccddeeff"),
+        "imx8mm",
+    )
+    assert [slot.kind for slot in product.slots] == ["local", "file", "static", "update-key"]
+    assert product.slots[2].value is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('mpk = "00112233445566778899aabbccddeeff"\n', "", "mpk is missing"),
+        ('mpk = "00', 'mpk = "', "mpk: needs 16 bytes"),
+        ('mp_use = "secret"', "", 'mpk does not go with mp_use = "sign"'),
+        ('mp_use = "secret"', f'mp_use = "secret"\nmp_keys = ["{"00" * 32}"]', "mp_keys does not go with"),
+        ('family = "imx8mm"', 'family = ""', "family is missing"),
+        ('family = "imx8mm"', f'family = "{"x" * 33}"', "1 to 32 bytes"),
+        ('kind = "static"', 'kind = "certificate"', "kind = 'certificate' is not one of"),
+        ('name = "licence"', 'name = "policy"', "rights of update authorities"),
+        ('name = "update-owner"', 'name = "update-stranger"', "slots of kind update-key"),
+        ('kind = "update-key"', 'kind = "random"', "slots of kind update-key"),
+        ('kind = "local"', f'kind = "local"\nescrow = "{SoftKey.generate().public_key().hex()}"', "no escrow"),
+        ('kind = "file"', 'kind = "file"\nvalue_hex = "00"', "value_hex belongs to kind static"),
+    ],
+)
+def test_what_a_bundle_cannot_bring_is_named(old: str, new: str, said: str) -> None:
+    assert old in BUNDLED
+    with pytest.raises(ProductWrong, match=re.escape(said)):
+        read_product(BUNDLED.replace(old, new))
+
+
+@pytest.mark.parametrize("kind", ["file", "update-key"])
+def test_a_line_brings_no_slot_that_bundles_bring(kind: str) -> None:
+    with pytest.raises(ProductWrong, match="is not one of local, random, static, certificate"):
+        read_product(PRODUCT_TEXT_OF_A_LINE.replace('"random"', f'"{kind}"'))
+
+
+PRODUCT_TEXT_OF_A_LINE = """
+name = "gateway"
+attesters = ["mp"]
+grades = ["S"]
+
+[[slot]]
+name = "cloud"
+kind = "random"
+"""

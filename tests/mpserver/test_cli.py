@@ -12,6 +12,7 @@ import pytest
 
 from mpagent.anchors import read_anchors
 from mpserver.cli import make_parser
+from mpserver.mpuse import name_key
 from mpsim import board, fuses
 from tests.mpserver.desk import Desk
 
@@ -172,10 +173,14 @@ def test_a_key_known_as_another_is_not_replaced(desk: Desk, key: dict[str, Any])
 def test_one_class_key_is_not_both_signed_with_and_secret(desk: Desk, key: dict[str, Any]) -> None:
     """An MP signature gives the public key away (design section 4)."""
     desk.read("product", "add", str(desk.folder / "product.toml"))
-    other = PRODUCT.replace("MP", key["mp_key_id"]).replace('"gateway"', '"bundle"\nmp_use = "secret"')
-    code, _, err = desk.run("product", "add", desk.write("other.toml", other))
-    assert code == 78 and "mp_use" in err
-    assert [one["name"] for one in desk.read("product", "show")] == ["gateway"]
+    name = name_key(bytes.fromhex(key["public_key"])).hex()
+    words = ("mp", "vault", "import", str(desk.folder / "key.json"), "--confirm", name)
+    code, _, err = desk.run(*words)  # a product pins it, though nobody registered it yet
+    assert code == 77 and "product gateway pins this key to sign" in err
+    desk.read("key", "import", str(desk.folder / "key.json"))
+    code, _, err = desk.run(*words)
+    assert code == 77 and "registered to sign" in err
+    assert desk.read("mp", "vault", "list") == []
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """mpserver key: lists the OEM signs off line; who may sign them, and that each counts once, whole or not at all."""
 
+import hashlib
 import json
 import os
 import sqlite3
@@ -121,7 +122,7 @@ def test_a_list_that_is_not_the_signers_word_changes_nothing(oem: Oem, vector: V
     oem.trust(vector["signer"])
     before = oem.rows()
     code, out, err = oem.run("key", "import", oem.write("list", read_bytes(vector["bytes"])))
-    assert (code, out) == (77 if vector["rule"] in ("import-signer", "import-realm") else 76, ""), err
+    assert (code, out) == (77 if vector["rule"] in ("import-signer", "import-realm", "import-secret") else 76, ""), err
     assert vector["rule"] in err and err.count("\n") == 1
     assert oem.rows() == before and oem.keys() == []
 
@@ -203,7 +204,7 @@ def test_a_list_with_one_bad_record_registers_none_and_keeps_its_number(oem: Oem
 
 def test_a_key_handed_over_twice_is_signed_once(oem: Oem) -> None:
     """T-370 Stranger: two records of one key could say two things of it."""
-    told = oem.write("twice.json", json.dumps([MP, {**MP, "mp_use": "secret"}]))
+    told = oem.write("twice.json", json.dumps([MP, {**MP, "use": "test"}]))
     out = oem.folder / "out"
     words = ("--key", str(oem.folder / "signer.pem"), "--sequence", "1", "--out", str(out))
     code, _, err = oem.run("key", "sign-list", told, *words)
@@ -345,9 +346,8 @@ def test_a_list_read_before_its_signer_was_dismissed_is_refused(oem: Oem) -> Non
 
 
 def test_the_signers_key_and_a_list_are_for_their_owner_alone(oem: Oem) -> None:
-    """T-292 Careless print: a list may hold an MP public key that is a secret."""
-    secret = {**MP, "mp_use": "secret"}
-    path = oem.sign(1, secret)
+    """T-292 Careless print: of an MP key on a list only its id is shown."""
+    path = oem.sign(1, MP)
     for file in (Path(path), oem.folder / "signer.pem"):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
     said = ""
@@ -355,6 +355,18 @@ def test_the_signers_key_and_a_list_are_for_their_owner_alone(oem: Oem) -> None:
         _, out, err = oem.run(*words)
         said += out + err
     assert A_KEY.hex()[:32] not in said and oem.keys()[0] in said
+
+
+def test_a_list_with_a_secret_is_neither_signed_nor_taken(oem: Oem) -> None:
+    """T-652 Way in: by JSON, signed or not, and by a list that another tool signed."""
+    told = oem.write("secret.json", json.dumps({**MP, "mp_use": "secret"}))
+    out, before = oem.folder / "out", oem.rows()
+    words = ("--key", str(oem.folder / "signer.pem"), "--sequence", "1", "--out", str(out))
+    for command in (("key", "sign-list", told, *words), ("key", "import", told)):
+        code, _, err = oem.run(*command)
+        assert code == 64 and "mpserver mp vault import" in err
+        assert A_KEY.hex() not in err and hashlib.sha256(A_KEY).hexdigest() not in err
+    assert not out.exists() and oem.rows() == before
 
 
 def test_a_signers_key_that_others_can_read_signs_nothing(oem: Oem) -> None:

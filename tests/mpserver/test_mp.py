@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from mpserver.mpuse import name_key
 from mpwire import mp, p256
 from mpwire.secret import Secret
 from tests.mpserver.consoles import BOARD_A, BOARD_B, OTHER, P384_KEY, pubk, seco, sign_by
@@ -60,7 +61,8 @@ def test_a_log_registers_nothing_before_its_fingerprint_is_confirmed(desk: Desk)
     assert (shown["refused"], shown["registered"]) == ("not-confirmed", False)
     assert desk.run("mp", "import-log", log, "--confirm", OTHER_ID)[0] == 77
     assert desk.run("mp", "import-log", log, "--confirm", KEY_ID[:16])[0] == 77
-    assert desk.read("key", "list") == [] and entries(desk) == []
+    (seen,) = desk.read("ledger", "show")  # that a key signed is kept, whoever's it is: it becomes no secret
+    assert desk.read("key", "list") == [] and seen["subject"] == name_key(A_KEY).hex()
 
 
 def test_a_confirmed_log_registers_the_key_once_as_silicon(desk: Desk) -> None:
@@ -73,8 +75,9 @@ def test_a_confirmed_log_registers_the_key_once_as_silicon(desk: Desk) -> None:
     (key,) = desk.read("key", "list")
     assert (key["key_id"], key["origin"], key["mp_use"], key["part"]) == (KEY_ID, "silicon", "sign", "imx8mm")
     again = desk.read("mp", "import-log", log)
-    assert again["registered"] and not again["new"] and entries(desk) == ["key"]
-    assert desk.read("ledger", "verify")["entries"] == 1
+    assert again["registered"] and not again["new"] and entries(desk) == ["key", "key"]
+    assert [one["subject"] for one in desk.read("ledger", "show")] == [name_key(A_KEY).hex(), KEY_ID]
+    assert desk.read("ledger", "verify")["entries"] == 2
 
 
 def test_the_lines_it_prints_are_those_a_product_takes(desk: Desk) -> None:
@@ -125,36 +128,39 @@ def hear(terminal: int, end: bytes) -> bytes:
     return said
 
 
-@pytest.mark.parametrize("how", ["asked", "registered", "pinned"])
-def test_a_log_with_a_signature_by_a_secret_key_is_refused(desk: Desk, how: str) -> None:
+def hide(desk: Desk) -> str:
+    """The key of vector A as a secret; its fingerprint."""
+    fingerprint = name_key(A_KEY).hex()
+    assert desk.read("mp", "vault", "import", desk.write("key.hex", A_KEY.hex()), "--confirm", fingerprint)["kept"]
+    return fingerprint
+
+
+def test_a_log_with_a_signature_by_a_secret_key_is_refused(desk: Desk) -> None:
     """T-291 Key recovery: a bundle's key that signed once, on anybody's desk, is no secret any more."""
-    desk.write("key.log", pubk())
-    if how == "registered":
-        desk.read("mp", "import-log", str(desk.folder / "key.log"), "--mp-use", "secret", "--confirm", KEY_ID)
-    if how == "pinned":
-        add_product(desk, f'mp_use = "secret"\nmp_keys = ["{KEY_ID}"]')
-    before = desk.read("key", "list"), entries(desk)
-    use = ("--mp-use", "secret") if how == "asked" else ()
+    fingerprint = hide(desk)
 
-    code, out, err = desk.run("mp", "import-log", str(desk.folder / "a.log"), "--confirm", KEY_ID, *use)
+    code, out, err = desk.run("mp", "import-log", str(desk.folder / "a.log"), "--confirm", KEY_ID)
 
-    assert code == 77 and "mp_use secret" in err and "gives the public key away" in err
-    assert A_KEY.hex() not in (out + err).lower()
-    assert (desk.read("key", "list"), entries(desk)) == before
+    assert code == 77 and fingerprint in err and "gives the public key away" in err
+    assert A_KEY.hex() not in (out + err).lower() and KEY_ID not in out + err
+    assert desk.read("key", "list") == [] and entries(desk) == ["key", "key"]
+    assert desk.read("ledger", "show")[-1]["subject"] == fingerprint
 
 
-def test_a_secret_key_is_registered_without_being_printed(desk: Desk) -> None:
-    """T-292 Careless print: the public key is the secret of the non-networked flow."""
+def test_a_secret_key_is_neither_registered_nor_printed(desk: Desk) -> None:
+    """T-292 Careless print: the public key, and its SHA-256, are secrets of the non-networked flow."""
     log = desk.write("key.log", pubk())
-    outputs = [
-        desk.run("mp", "import-log", log, "--mp-use", "secret", "--confirm", KEY_ID, *more)
-        for more in ((), ("--json",))
-    ]
-    outputs.append(desk.run("mp", "import-log", log))
-    outputs.append(desk.run("key", "list"))
-    assert [code for code, _, _ in outputs] == [0, 0, 0, 0]
-    assert not [out for _, out, err in outputs if A_KEY.hex() in (out + err).lower()]
-    assert desk.read("key", "list")[0]["mp_use"] == "secret"
+    asked = desk.run("mp", "import-log", log, "--mp-use", "secret", "--confirm", KEY_ID)
+    assert asked[0] == 64 and f"mpserver mp vault import {log}" in asked[2]
+    hide(desk)
+    outputs = [asked]
+    for words in (("mp", "import-log", log), ("mp", "import-log", log, "--confirm", KEY_ID, "--json")):
+        outputs.append(desk.run(*words))
+        assert outputs[-1][0] == 77
+    outputs += [desk.run("key", "list"), desk.run("mp", "vault", "list", "--json")]
+    said = "".join(out + err for _, out, err in outputs).lower()
+    assert A_KEY.hex() not in said and KEY_ID not in said
+    assert desk.read("key", "list") == []
 
 
 def test_a_key_of_the_seco_is_shown_and_not_registered(desk: Desk) -> None:
@@ -307,15 +313,15 @@ def test_c_and_d_in_the_wrong_order_are_noticed(desk: Desk) -> None:
     assert "change places" in verify(desk, code=65, signature=made.hex())["why"]
 
 
-def test_a_signature_by_a_registered_secret_key_is_told_to_have_burnt_it(desk: Desk) -> None:
+def test_a_signature_by_a_secret_key_is_told_to_have_burnt_it(desk: Desk) -> None:
     """T-295 Key recovery: whoever verifies a signature of a bundle's key is told what it cost."""
-    desk.read("mp", "import-log", desk.write("k.log", pubk()), "--mp-use", "secret", "--confirm", KEY_ID)
-    shown = verify(desk, key=KEY_ID)
-    assert shown["verified"] and shown["burnt"] and shown["mp_use"] == "secret"
-    words = [f"--key={KEY_ID}", "--message=7A5D4DA3", f"--signature={A_SIGNATURE.hex()}"]
+    fingerprint = hide(desk)
+    shown = verify(desk, key=A_KEY.hex())
+    assert shown["verified"] and shown["burnt"] and shown["mp_use"] == "secret" and shown["key_id"] == fingerprint
+    words = [f"--key={A_KEY.hex()}", "--message=7A5D4DA3", f"--signature={A_SIGNATURE.hex()}"]
     code, out, _ = desk.run("mp", "verify", *words)
     assert code == 0 and "THIS KEY IS BURNT" in out and "gives the public key away" in out
-    assert A_KEY.hex() not in out.lower()
+    assert A_KEY.hex() not in out.lower() and KEY_ID not in out
 
 
 def test_an_id_nobody_registered_is_named(desk: Desk) -> None:

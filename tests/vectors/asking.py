@@ -64,6 +64,8 @@ def _hellos() -> Iterator[Vector]:
         yield _hello(f"hello of a {kind} board", "2.7", "challenge-said", kind)
     yield _vector("hello cut short", "hello", "2.1", "malformed", golden.MP.hello[:-1])
     yield _hello("hello in another version", "2.2", "wire-version", "mp", versions=(2, 3))
+    burning = {"policy": {"mp_use": "secret"}}
+    yield _vector("hello of a product kept for secrets", "hello", "2.5", "mp-use", golden.MP.hello, **burning)
     yield _hello("hello for a product nobody knows", "2.3", "product", "mp", product="no-such")
     yield _hello("hello with a line credential", "2.4", "line", "mp", line=(b"credential", bytes(64)))
     raw = golden.MP.hello
@@ -372,7 +374,7 @@ def _policy() -> Iterator[Vector]:
     board = Bent(claims={"realm": "production"})
     yield _proof("simulated silicon in production", "3.31", "origin", bent=board, **production)
     yield _proof("mp key kept for secrets", "3.32", "mp-use", issuer={"mp_use": "secret"})
-    yield bent("product kept for secrets", "3.32", "mp-use", {"mp_use": "secret"})
+    yield bent("product kept for secrets", "3.15", "mp-use", {"mp_use": "secret"})
     for value, words in (
         (1, "open"),
         (2, "closed but not rebooted"),

@@ -47,7 +47,7 @@ def _without(record: dict[int, Any], key: int) -> dict[int, Any]:
 def _good() -> Iterator[tuple[str, list[bytes], bytes]]:
     ids = {"mp": mp.key_id(b"\x04" + MP_KEY), "tpm": EK_NAME, "optee": optee.key_id(rsa.OPTEE.public)}
     yield "an MP key", [ids["mp"]], seal(payload([MP]))
-    every = [{**MP, 4: "secret", 6: "imx8mp"}, {**TPM, 6: "SLB 9672"}, {**OPTEE, 6: "imx93"}]
+    every = [{**MP, 6: "imx8mp"}, {**TPM, 6: "SLB 9672"}, {**OPTEE, 6: "imx93"}]
     yield "every kind with its part", list(ids.values()), seal(payload(every))
     yield "simulated test key", [ids["mp"]], seal(payload([{**MP, 3: "simulated", 5: "test"}]))
     yield "highest number", [ids["tpm"]], seal(payload([TPM], sequence=SEQUENCE_MAX))
@@ -123,6 +123,7 @@ def _untrusted() -> Iterator[tuple[str, str, bytes]]:
     as_update = write_sign1(HEADERS, inner, labels.AAD_TRUST_UPDATE, SIGNER.sign)
     yield "signed as a trust update", "import-signature", as_update
     yield "list of another realm", "import-realm", seal(payload([TPM], realm="production"))
+    yield "MP key that is a secret", "import-secret", seal(payload([TPM, {**MP, 4: "secret"}]))
 
 
 def vectors() -> list[Vector]:

@@ -6,10 +6,11 @@ from typing import Any
 
 from mpissuer.errors import ProductWrong
 from mpissuer.policy import read_product
-from mpserver.anchors import BoardLists, write_anchors
+from mpserver.anchors import NO_RULES, BoardLists, OfflineRules, write_anchors
 from mpserver.commands.images import add_image
 from mpserver.errors import NeedsPerson, Usage
 from mpserver.lines import find_line
+from mpserver.mpuse import name_in_vault
 from mpserver.office import QUOTA_MAX, JobPlan, Office
 from mpserver.output import Shown
 from mpserver.state import Places, open_ledger, open_state
@@ -32,6 +33,8 @@ def add_product(parser: argparse.ArgumentParser) -> None:
         anchors.add_argument(f"--{option}", default=default, metavar="BACKEND", help="default %(default)s")
     for option in ("tpm-tcti", "sim-chip", "swname", "swversion", "oemid"):
         anchors.add_argument(f"--{option}", metavar="TEXT")
+    anchors.add_argument("--bundle-minimum", type=_version, metavar="N", help="take no bundle of a lower version")
+    anchors.add_argument("--wipe-bundle", action="store_true", help="boards overwrite a bundle once they took it")
     anchors.set_defaults(run=product_anchors)
 
 
@@ -42,13 +45,15 @@ def product_add(options: argparse.Namespace) -> Shown:
     try:
         product, version = Office(state).add_product(text)
         known = {one for (one,) in state.connection.execute("SELECT key_id FROM attester_keys").fetchall()}
+        is_kept = product.mpk is None or name_in_vault(product.mpk) in state.vault.names()
     except ProductWrong as error:
         raise ProductWrong(f"{options.file}:{find_line(text, error)}: {error}") from error
     finally:
         state.close()
     missing = [one.hex() for one in (*product.mp_keys, *product.optee_keys) if one not in known]
     value = {"product": product.name, "version": version, "digest": product.digest.hex(), "unregistered_keys": missing}
-    notes = [f"key {one} is not registered yet; next: mpserver key import FILE" for one in missing]
+    notes = [] if is_kept else ["its mpk is not in the vault yet; next: mpserver mp vault import FILE"]
+    notes += [f"key {one} is not registered yet; next: mpserver key import FILE" for one in missing]
     return Shown(value, "\n".join([f"product {product.name} version {version} added", *notes]))
 
 
@@ -84,7 +89,10 @@ def product_anchors(options: argparse.Namespace) -> Shown:
             sim_chip=options.sim_chip,
         )
         software = {name: getattr(options, name) for name in ("swname", "swversion", "oemid")}
-        text = write_anchors(state, read_product(bodies[options.name]), lists, software)
+        product, offline = read_product(bodies[options.name]), OfflineRules(options.bundle_minimum, options.wipe_bundle)
+        if product.mp_use != "secret" and offline != NO_RULES:
+            raise Usage(f"--bundle-minimum and --wipe-bundle: boards of {product.name} are served over a line")
+        text = write_anchors(state, product, lists, software, offline)
     finally:
         state.close()
     return Shown({"anchors": text}, text)
@@ -188,6 +196,12 @@ def read_text(path: Path) -> str:
         raise Usage(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise Usage(f"{path} is not UTF-8 text: {error.reason}") from error
+
+
+def _version(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > 9 or int(text) < 1:
+        raise Usage(f"{text[:20]}: a version of bundles is a whole number from 1 on")
+    return int(text)
 
 
 def _quota(text: str) -> int:

@@ -6,33 +6,30 @@ a person has to act first (docs/operate.md).
 
 import argparse
 import sys
-from collections.abc import Iterable
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
 from mpissuer.ports import RegisteredKey
+from mpserver.commands import comparing, vault
+from mpserver.commands.comparing import id_of
 from mpserver.console import LOG_MAX_BYTES, Console, read_console
 from mpserver.errors import LogWrong, NeedsPerson, Usage
 from mpserver.handed import read_file, read_fingerprint, read_hex, read_value
-from mpserver.keyrecords import PART_MAX
-from mpserver.mpfinding import GIVEN, KNOWN, PRODUCT_WORDS, UNKNOWN, Finding, LogFinding, explain, load_key, weigh
+from mpserver.hiding import burn
+from mpserver.keyrecords import NOT_REGISTERED, PART_MAX
+from mpserver.mpfinding import GIVEN, KNOWN, PRODUCT_WORDS, UNKNOWN, Finding, LogFinding, explain, weigh
+from mpserver.mpuse import PUBLISHES, is_hidden, name_key
 from mpserver.office import Office
 from mpserver.output import Shown
 from mpserver.state import Places, State, open_ledger, open_state
 from mpserver.store.products import read_products
 from mpserver.store.reading import SqlCatalogue
 from mpwire import mp
-from mpwire.errors import Malformed
 
 MESSAGE_MAX_BYTES: Final = 65_536
 """U-Boot signs what fits into memory; OP-TEE takes 4096."""
 NEEDS_PERSON: Final = NeedsPerson.exit_code
 DOES_NOT_HOLD: Final = LogWrong.exit_code
-PUBLISHES: Final = (
-    "an MP signature gives the public key away to whoever knows its message: a key meant for the non-networked flow"
-    " is burnt by it"
-)
 MPMRS: Final = {PRODUCT_WORDS[name]: value for name, value in KNOWN.items()}
 
 
@@ -42,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     log = verbs.add_parser("import-log", help="read a U-Boot console with mfgprot output, and register its key")
     log.add_argument("file", type=Path, metavar="FILE", help='"-" is standard input')
     log.add_argument("--confirm", metavar="FINGERPRINT", help="register the key if this is its fingerprint")
-    log.add_argument("--mp-use", choices=("sign", "secret"), default="sign", help="default %(default)s")
+    log.add_argument("--mp-use", choices=("sign", "secret"), default="sign", help="secret: see `mp vault import`")
     log.add_argument("--use", choices=("class", "test"), default="class", help="test: the key of open parts")
     log.add_argument("--part", type=_part, metavar="TEXT", help="part type, to tell keys apart in lists")
     _add_mpmr(log)
@@ -53,12 +50,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     verify.add_argument("--signature", required=True, metavar="HEX", help="r || s, 64 bytes, or @FILE")
     _add_mpmr(verify)
     verify.set_defaults(run=verify_signature)
-    compare = verbs.add_parser("compare", help="is the MP key per class or per device? two boards of one product tell")
-    compare.add_argument("one", metavar="A", help="a board's log, its key in hex, or its key's id")
-    compare.add_argument("other", metavar="B", help="the same of another board with the same part and SRK fuses")
-    compare.add_argument("--product", required=True)
-    compare.set_defaults(run=compare_keys)
-    verbs.add_parser("answers", help="what mp compare found").set_defaults(run=show_answers)
+    text = "is the MP key per class or per device? two boards of one product tell"
+    comparing.configure_compare(verbs.add_parser("compare", help=text))
+    verbs.add_parser("answers", help="what mp compare found").set_defaults(run=comparing.show_answers)
+    vault.configure(verbs.add_parser("vault", help="MP public keys that are secrets: for bundles, and never to sign"))
 
 
 def _part(text: str) -> str:
@@ -74,17 +69,19 @@ def _add_mpmr(parser: argparse.ArgumentParser) -> None:
 
 def import_log(options: argparse.Namespace) -> Shown:
     """Registers nothing but what was confirmed by its whole fingerprint."""
+    if options.mp_use == "secret":
+        raise Usage(f"--mp-use secret: {NOT_REGISTERED}: mpserver mp vault import {options.file}")
     console = read_console(read_file(options.file, LOG_MAX_BYTES))
     found = weigh(console, _read_mpmr(options.mpmr))
-    value = _describe(console, found, options)
     state = open_state(options.dir)
     try:
+        _check_hidden(state, found)
+        value = _describe(console, found, options)
         if found.key is None or found.key_id is None:
             return _refuse(value, "no-key", "no whole public key is in the log: run `mfgprot pubk` on the board")
+        if found.verified:
+            burn(state, name_key(found.key), "a signature in a log")
         known = SqlCatalogue(state.connection, state.authority).registered_key(found.key_id)
-        value["mp_use"] = _find_use(state, found.key_id, known, options.mp_use)
-        _check_secret(found, value["mp_use"])
-        value["public_key"] = found.key.hex() if value["mp_use"] == "sign" else None
         if found.curve != "P-256":
             words = "MP on P-384 is not registered: nobody verified a real signature of one"
             return _refuse(value, "profile-unverified", words)
@@ -92,9 +89,7 @@ def import_log(options: argparse.Namespace) -> Shown:
             words = "the log is of an open part, whose key is no class key: close it, or register the key --use test"
             return _refuse(value, "open-part", words)
         part = options.part if options.part is not None or known is None else known.part
-        key = RegisteredKey(
-            found.key_id, "mp", b"\x04" + found.key, "silicon", value["mp_use"], part or "", options.use
-        )
+        key = RegisteredKey(found.key_id, "mp", b"\x04" + found.key, "silicon", "sign", part or "", options.use)
         value["pinned_by"] = _find_products(state, key.key_id)
         if known != key and not _confirm(value, key.key_id.hex(), options):
             words = (
@@ -105,6 +100,22 @@ def import_log(options: argparse.Namespace) -> Shown:
         return _register(state, key, value)
     finally:
         state.close()
+
+
+def _check_hidden(state: State, found: LogFinding) -> None:
+    """Before anything of the key is shown. Raises NeedsPerson: it is a secret, and by a signature none any more."""
+    if found.key is None or found.curve != "P-256":
+        return
+    mpk_id = name_key(found.key)
+    if not is_hidden(state.connection, mpk_id):
+        return
+    if found.signatures:
+        burn(state, mpk_id, "a signature in a log")
+        raise NeedsPerson(
+            f"mp-use: this log holds a signature by MP key {mpk_id.hex()}, which is a secret, and {PUBLISHES}. Nothing"
+            " was registered; deliver nothing more under this key: another SRK set makes another one"
+        )
+    raise NeedsPerson(f"mp-use: this is the log of MP key {mpk_id.hex()}, which is a secret: it must never sign")
 
 
 def _confirm(value: dict[str, Any], fingerprint: str, options: argparse.Namespace) -> bool:
@@ -136,7 +147,7 @@ def _refuse(value: dict[str, Any], why: str, words: str) -> Shown:
 
 
 def _describe(console: Console, found: LogFinding, options: argparse.Namespace) -> dict[str, Any]:
-    """What --json prints; the public key is added where it is none of a secret."""
+    """What --json prints of a key that signs."""
     lines = [] if found.key_id is None or found.curve != "P-256" else [f'mp_keys = ["{found.key_id.hex()}"]']
     if lines and found.mpmr in PRODUCT_WORDS:
         lines.append(f'mpmr = ["{PRODUCT_WORDS[found.mpmr]}"]')
@@ -146,9 +157,9 @@ def _describe(console: Console, found: LogFinding, options: argparse.Namespace) 
         "digest": None if found.digest is None else found.digest.hex(),
         "curve": found.curve,
         "key_id": None if found.key_id is None else found.key_id.hex(),
-        "public_key": None,
+        "public_key": None if found.key is None else found.key.hex(),
         "signatures": found.signatures,
-        "mp_use": options.mp_use,
+        "mp_use": "sign",
         "use": options.use,
         "registered": False,
         "new": False,
@@ -158,21 +169,6 @@ def _describe(console: Console, found: LogFinding, options: argparse.Namespace) 
         "failures": [{"line": one.line, "said": one.text, "cause": one.cause} for one in console.failures],
         "redacted": console.redacted,
     }
-
-
-def _find_use(state: State, key_id: bytes, known: RegisteredKey | None, asked: str) -> str:
-    """`secret` where the command, the registration or any product says so."""
-    products = read_products(state.connection, state.authority).values()
-    pinned = any(key_id in one.mp_keys and one.mp_use == "secret" for one in products)
-    return "secret" if pinned or asked == "secret" or (known is not None and known.mp_use == "secret") else "sign"
-
-
-def _check_secret(found: LogFinding, mp_use: str) -> None:
-    if mp_use == "secret" and found.signatures:
-        raise NeedsPerson(
-            f"this log holds a signature by a key of mp_use secret, and {PUBLISHES}. Nothing was registered; do not"
-            " deliver under this key: another SRK set makes another one"
-        )
 
 
 def _find_products(state: State, key_id: bytes) -> list[str]:
@@ -191,7 +187,7 @@ def _as_lines(value: dict[str, Any]) -> str:
     rows = (
         ("curve", value["curve"]),
         ("fingerprint", value["key_id"]),
-        ("public key", value["public_key"] or (value["key_id"] and "not printed: its use is secret")),
+        ("public key", value["public_key"]),
         ("MPMR", _name_mpmr(value["mpmr"]) if value["digest"] else "not told: no digest is in the log"),
         ("digest", value["digest"]),
         ("signature", _tell_signature(value)),
@@ -224,25 +220,41 @@ def verify_signature(options: argparse.Namespace) -> Shown:
     given = _read_mpmr(options.mpmr)
     message = read_value("--message", options.message, MESSAGE_MAX_BYTES)
     signature = read_value("--signature", options.signature, MESSAGE_MAX_BYTES)
-    key, mp_use = _read_verifying_key(options)
+    key, is_registered = _read_verifying_key(options)
     if not len(message) >= 1:
         raise Usage("--message is empty; the chip signs no empty message")
     if len(signature) != 64:
         der = ": this is DER, the chip returns r || s" if signature[:1] == b"\x30" else ""
         raise Usage(f"--signature has {len(signature)} bytes, r || s of P-256 has 64{der}")
     found = explain(b"\x04" + key, message, signature, given)
+    mp_use = _remember(options.dir, key, found, is_registered)
     value = {
         "verified": found.verified,
         "mpmr": found.mpmr,
         "digest": None if found.digest is None else found.digest.hex(),
         "curve": "P-256",
-        "key_id": mp.key_id(b"\x04" + key).hex(),
+        "key_id": (name_key(key) if mp_use == "secret" else mp.key_id(b"\x04" + key)).hex(),
         "tried": [{"mpmr": name, "digest": digest.hex()} for name, digest in found.tried],
         "why": _tell_why(found, given is not None),
         "mp_use": mp_use,
         "burnt": mp_use == "secret" and found.mpmr != UNKNOWN,
     }
     return Shown(value, _tell_verdict(value, found), 0 if found.verified else DOES_NOT_HOLD)
+
+
+def _remember(directory: Path, key: bytes, found: Finding, is_registered: bool) -> str | None:
+    """The use of this key on this server, if there is one; that it signed is kept, so that it becomes no secret."""
+    if not Places(directory).ledger.exists():
+        return None
+    state, mpk_id = open_state(directory), name_key(key)
+    try:
+        if found.mpmr != UNKNOWN:
+            burn(state, mpk_id, "a signature verified")
+        if is_hidden(state.connection, mpk_id):
+            return "secret"
+    finally:
+        state.close()
+    return "sign" if is_registered else None
 
 
 def _tell_why(found: Finding, was_given: bool) -> str:
@@ -264,87 +276,17 @@ def _tell_verdict(value: dict[str, Any], found: Finding) -> str:
     return "\n".join([*lines, f"note: {PUBLISHES}"])
 
 
-def compare_keys(options: argparse.Namespace) -> Shown:
-    """Recorded in the ledger; both answers stand there if two were found."""
-    one, other = _read_board(options.one), _read_board(options.other)
-    if options.one == options.other:
-        raise Usage("the same board twice says nothing: name another board's log or key")
-    verdict = "class" if one == other else "device"
-    state = open_state(options.dir)
-    try:
-        before = _read_verdicts(state, options.product)
-        Office(state).record_comparison(options.product, verdict, one, other)
-    finally:
-        state.close()
-    told = {
-        "class": f"both boards have the MP key {one.hex()}: one per class (part type and SRK set) on {options.product}",
-        "device": "the two boards have different MP keys: one per device, or the boards differ in part type, SRK fuses"
-        " or life cycle; compare two that do not before mp_keys lists each board",
-    }
-    lines = [f"{verdict}: {told[verdict]}", "recorded in the ledger"]
-    if before - {verdict}:
-        lines.append(f"note: an earlier comparison for {options.product} said {', '.join(before - {verdict})}")
-    value = {"product": options.product, "verdict": verdict, "one": one.hex(), "other": other.hex()}
-    return Shown({**value, "earlier": sorted(before)}, "\n".join(lines))
-
-
-def _read_verdicts(state: State, product: str) -> set[str]:
-    rows: Iterable[tuple[str]] = state.connection.execute(
-        "SELECT DISTINCT verdict FROM mp_comparisons WHERE product = ?", (product,)
-    )
-    return {verdict for (verdict,) in rows}
-
-
-def show_answers(options: argparse.Namespace) -> Shown:
-    """Oldest first."""
-    connection = open_ledger(Places(options.dir))
-    try:
-        rows = connection.execute("SELECT product, verdict, one, other, at FROM mp_comparisons ORDER BY id").fetchall()
-    finally:
-        connection.close()
-    value = [
-        {"product": product, "verdict": verdict, "one": one.hex(), "other": other.hex(), "at": at}
-        for product, verdict, one, other, at in rows
-    ]
-    return Shown(value, "" if value else "nothing was compared yet: mpserver mp compare A B --product NAME")
-
-
-def _read_board(told: str) -> bytes:
-    """The id of a board's MP key, out of its log, its key or the id itself."""
-    raw = read_hex(told)
-    if raw is not None and len(raw) == 32:
-        return raw
-    if raw is not None:
-        return _id_of(raw)
-    console = read_console(read_file(Path(told), LOG_MAX_BYTES))
-    found = weigh(console)
-    if found.key_id is None:
-        raise LogWrong(f"{told}: no whole public key is in the log")
-    if console.is_open:
-        raise NeedsPerson(f"{told}: the log is of an open part, and open parts share one test key: close it first")
-    return found.key_id
-
-
-def _id_of(raw: bytes) -> bytes:
-    try:
-        point = raw[1:] if len(raw) in (65, 97) and raw[0] == 4 else raw
-        load_key(point)
-    except Malformed as error:
-        raise Usage(str(error)) from None
-    return sha256(point).digest()
-
-
-def _read_verifying_key(options: argparse.Namespace) -> tuple[bytes, str | None]:
-    """X || Y, and the use it is registered for. An id is looked up; the ledger is asked only where there is one."""
+def _read_verifying_key(options: argparse.Namespace) -> tuple[bytes, bool]:
+    """X || Y, and whether it is registered. An id is looked up; the ledger is asked only where there is one."""
     raw = read_value("--key", options.key, MESSAGE_MAX_BYTES)
-    key_id = raw if len(raw) == 32 else _id_of(raw)
+    key_id = raw if len(raw) == 32 else id_of(raw)
     known = _look_up(options.dir, key_id, required=len(raw) == 32)
     if known is not None and known.public_key is not None:
-        return known.public_key[1:], known.mp_use
+        return known.public_key[1:], True
     point = raw[1:] if len(raw) == 65 else raw
     if len(point) != 64:
         raise Usage("--key is of P-384: what the SECO hashes is not known, so nothing can be verified")
-    return point, None
+    return point, False
 
 
 def _look_up(directory: Path, key_id: bytes, required: bool) -> RegisteredKey | None:
