@@ -17,7 +17,8 @@ from mpwire.secret import Secret
 from mpwire.trust import ES256_ONLY
 
 ROW_MAX_BYTES: Final = RECEIPT_MAX_BYTES + 64
-_LENGTH_BYTES: Final = 4
+LENGTH_BYTES: Final = 4
+"""Before each receipt of a file, big-endian."""
 SUFFIX: Final = ".receipts"
 """How the name of a receipts file ends: by it a folder is searched for them. Source: docs/wire.md 11.6."""
 
@@ -35,14 +36,14 @@ def write_receipt(receipt: BundleReceipt, sign: Callable[[bytes], bytes], key: S
     headers = {registry.HEADER_ALG: registry.ALG_ES256, registry.HEADER_TYP: labels.TYP_BUNDLE_RECEIPT}
     signed = write_sign1(headers, BUNDLE_RECEIPT.encode(receipt), labels.AAD_BUNDLE_RECEIPT, sign)
     row = encode([signed, _make_mac(key, signed)])
-    return len(row).to_bytes(_LENGTH_BYTES, "big") + row
+    return len(row).to_bytes(LENGTH_BYTES, "big") + row
 
 
 def split_receipts(file: BinaryIO) -> Iterator[bytes]:
     """The rows of a receipts file. Raises Malformed("receipts-file: ...") at the first that is not whole."""
-    while head := file.read(_LENGTH_BYTES):
+    while head := file.read(LENGTH_BYTES):
         length = int.from_bytes(head, "big")
-        if len(head) != _LENGTH_BYTES or not 0 < length <= ROW_MAX_BYTES:
+        if len(head) != LENGTH_BYTES or not 0 < length <= ROW_MAX_BYTES:
             raise Malformed("receipts-file: not a length of a receipt")
         row = file.read(length)
         if len(row) != length:

@@ -43,3 +43,9 @@ class LogWrong(MpError):
     """What a person handed over is cut off, contradicts itself, or says that the part failed. Nothing was kept."""
 
     exit_code, retry = 65, Retry.OPERATOR
+
+
+class ReceiptsWrong(MpError):
+    """A receipts file does not hold; nothing of it was kept. Another copy of it may be whole."""
+
+    exit_code, retry = 65, Retry.OPERATOR

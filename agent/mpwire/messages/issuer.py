@@ -101,7 +101,7 @@ class Entry(NamedTuple):
 ENTRY = MapOf(
     "entry",
     Entry,
-    Field(1, "kind", NAME, "grant, receipt, product, job, key, signer, import, bundle, note"),
+    Field(1, "kind", NAME, "grant, receipt, product, job, key, signer, import, bundle, bundle-receipt, note"),
     Field(2, "time", Integer(), "seconds since 1970, UTC"),
     Field(3, "subject", NAME, "job, product, key or signer named by this entry"),
     Field(4, "digest", HASH, "SHA-256 of what happened: Grant, Receipt, or the object"),

@@ -3,15 +3,19 @@
 import argparse
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from mpissuer.errors import NotNow
+from mpserver.boards import list_names
 from mpserver.certificates import DAY_S
+from mpserver.conflicts import find_conflicts
 from mpserver.keystore import STANDBY
 from mpserver.output import Shown
 from mpserver.state import State, open_state
+from mpserver.store.bundles import list_bundles
 from mpserver.store.database import explained
 from mpserver.store.products import read_products
 from mpserver.store.sequencer import check_not_older
@@ -138,9 +142,20 @@ def _check_alarms(state: State) -> Iterator[Line]:
         yield Line("alarms", True, "none")
 
 
+def _check_receipts(state: State) -> Iterator[Line]:
+    """A conflict stops nothing here: whoever looks at it decides."""
+    bundles = {row.digest: row for row in list_bundles(state.connection)}
+    found = Counter(one.kind for one in find_conflicts(state.connection, bundles))
+    for kind, count in sorted(found.items()):
+        yield Line("receipts", None, f"{kind}: {count} conflicts", "mpserver receipts report")
+    if bundles and not found:
+        boards = len(list_names(state.connection))
+        yield Line("receipts", True, f"{boards} boards without a line, no conflict")
+
+
 CHECKS: Final[tuple[Callable[[State], Iterator[Line]], ...]] = (
     *(_check_realm, _check_memory, _check_file, _check_head, _check_certificates, _check_standby),
-    *(_check_room, _check_clock, _check_jobs, _check_alarms),
+    *(_check_room, _check_clock, _check_jobs, _check_alarms, _check_receipts),
 )
 
 

@@ -11,19 +11,21 @@ from typing import Any, Final
 
 from mpserver.errors import NeedsPerson, Usage
 from mpserver.handed import open_plain, read_fingerprint
-from mpserver.hiddenkey import read_hidden_key
+from mpserver.keysource import reading
 from mpserver.legacy import BLACK_BLOB_BYTES, UNPROVEN, check_old, has_equal_halves, open_old
+from mpserver.mpuse import name_key
 from mpserver.office import NAME
 from mpserver.output import Shown, write_secret
-from mpwire import hkdf
-from mpwire.bundlekeys import make_mpk_id
-from mpwire.mpk import HiddenMpKey
 
 READ_MAX_BYTES: Final = 4_096
 """More than an old file or a black blob has, so that a longer one is told by its length."""
 SHARED: Final = (
     "SHA-256(X || Y) of the MP public key opens every old file under it, and no bundle of ours; the MP public key"
     " itself opens both"
+)
+BURNT: Final = (
+    "A signature gives the public key away to whoever knows its message, and the public key opens every old file:"
+    " nothing was written; make new values"
 )
 HALVES: Final = "both halves are the same, so this is no random key"
 
@@ -54,30 +56,24 @@ def convert(options: argparse.Namespace) -> Shown:
     if not NAME.fullmatch(options.slot):
         raise Usage(f"--slot {options.slot!r} is no name of a slot")
     raw = _read_old(options.file)
-    key = read_hidden_key(options.key_file)
-    try:
-        named = _name_key(key)
+    open_plain(options.key_file).close()
+    with reading(options.key_file) as found:
+        if found.has_signed:
+            raise NeedsPerson(f"{options.key_file} holds a signature by this key. {BURNT}")
+        named = name_key(found.key.reveal()).hex()
         value = {**_describe(raw), "key_id": named, "slot": options.slot, "written": None}
         if options.confirm is None:
             words = "nothing was written. Compare the key's id with `mpserver mp vault list`, then: --confirm KEY-ID"
             return Shown(value, f"{_as_lines(value)}\n{words}", NeedsPerson.exit_code)
         if read_fingerprint(options.confirm) != named:
             raise NeedsPerson("that is not the id of the key in this file; nothing was written")
-        write_secret(options.out, open_old(raw, key))
-    finally:
-        key.wipe()
+        write_secret(options.out, open_old(raw, found.key))
     value["written"] = str(options.out)
     then = (
         f"mpserver bundle create ... --value {options.slot}={options.out}; compare a board's check value, then destroy"
         f" {options.out} and {options.file}"
     )
     return Shown(value, f"{_as_lines(value)}\nnext      {then}")
-
-
-def _name_key(key: HiddenMpKey) -> str:
-    """As the vault names it: SHA-256(X || Y), the id of keys that sign, is the old format's own key."""
-    prk = key.extract()
-    return make_mpk_id(lambda info: hkdf.expand(prk, info)).hex()
 
 
 def _read_old(path: Path) -> bytes:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mpserver.boards import OFFLINE, describe_board, describe_receipts, find_newest, list_boards, list_names
+from mpserver.conflicts import find_conflicts
 from mpserver.errors import NeedsPerson, StateBroke, StoreDamaged, Usage
 from mpserver.keystore import Keystore
 from mpserver.output import Shown
@@ -16,6 +18,7 @@ from mpserver.roots import read_root_points
 from mpserver.state import Places, open_ledger
 from mpserver.store.audit import ENTRY_MAX_BYTES, verify_ledger
 from mpserver.store.books import find_unit
+from mpserver.store.bundles import list_bundles
 from mpserver.store.database import explained, read_fact
 from mpserver.store.decisions import check_decisions
 from mpserver.store.lasthead import LastHead, LastHeadFile
@@ -35,7 +38,9 @@ PAGE = 50
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Verbs."""
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    verbs.add_parser("list", help="every board that was granted something").set_defaults(run=device_list)
+    verbs.add_parser("list", help="every board that was granted something, or sent a receipt").set_defaults(
+        run=device_list
+    )
     show = verbs.add_parser("show", help="one board, with alarms about it")
     show.add_argument("ueid", help="66 hex digits, or the first of them")
     show.add_argument("--receipt", type=Path, metavar="FILE", help="write its receipt there, as the board signed it")
@@ -43,12 +48,15 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def device_list(options: argparse.Namespace) -> Shown:
-    """In the order of their first Grant."""
+    """In the order of their first Grant; then those without a line, in the order of their first receipts."""
     with _reading(options.dir) as reading:
         rows = reading.execute(
             "SELECT ueid, product, job, state, attester, grade, closed FROM units ORDER BY granted_at, ueid"
         ).fetchall()
+        offline = list_boards(reading, {row.digest: row for row in list_bundles(reading)})
     value = [_unit_row(*row) for row in rows]
+    on_line = {one["ueid"] for one in value}
+    value += [_offline_row(one) for one in offline if one["ueid"] not in on_line]
     return Shown(value, "" if value else "no boards yet")
 
 
@@ -56,11 +64,13 @@ def device_show(options: argparse.Namespace) -> Shown:
     """Without any value: those are wrapped, and no command opens them."""
     with _reading(options.dir) as reading:
         rows = reading.execute("SELECT ueid FROM units").fetchall()
-        matching = [ueid for (ueid,) in rows if ueid.hex().startswith(options.ueid.lower())]
+        names = {ueid for (ueid,) in rows} | set(list_names(reading))
+        matching = [ueid for ueid in names if ueid.hex().startswith(options.ueid.lower())]
         if len(matching) != 1:
             raise NeedsPerson(f"{len(matching)} boards begin with {options.ueid}; `mpserver device list` shows all")
         unit = find_unit(reading, matching[0])
-        assert unit is not None  # it was there in the line above, and boards are never deleted
+        if unit is None:
+            return _show_offline(reading, matching[0], options.receipt)
         slots = reading.execute(
             "SELECT slot, max(version) FROM slot_values WHERE ueid = ? GROUP BY slot", (unit.ueid,)
         ).fetchall()
@@ -69,6 +79,7 @@ def device_show(options: argparse.Namespace) -> Shown:
         ).fetchall()
         grants = reading.execute("SELECT count(*) FROM grants WHERE ueid = ?", (unit.ueid,)).fetchone()[0]
         receipt = reading.execute("SELECT receipt FROM units WHERE ueid = ?", (unit.ueid,)).fetchone()[0]
+        bundles = describe_receipts(reading, unit.ueid)
     if options.receipt is not None:
         _write_receipt(options.receipt, receipt)
     row = _unit_row(unit.ueid, unit.product, unit.job, unit.state, unit.attester, unit.grade, unit.closed)
@@ -79,9 +90,19 @@ def device_show(options: argparse.Namespace) -> Shown:
         "grants": grants,
         "receipt": None if receipt is None else _describe_receipt(receipt),
         "final_index": None if unit.final is None else CLOSED.decode(unit.final, CLOSED_MAX_BYTES).leaf_index,
+        "bundle_receipts": bundles,
         "alarms": [dict(zip(("kind", "count", "last_at", "detail"), one, strict=True)) for one in alarms],
     }
     return Shown(value)
+
+
+def _show_offline(reading: sqlite3.Connection, ueid: bytes, out: Path | None) -> Shown:
+    if out is not None:
+        _write_receipt(out, find_newest(reading, ueid))
+    bundles = {row.digest: row for row in list_bundles(reading)}
+    about = (one for one in find_conflicts(reading, bundles) if ueid in (name for name, _ in one.boards))
+    conflicts = [{"conflict": one.kind, "said": one.said} for one in about]
+    return Shown({**describe_board(reading, ueid), "conflicts": conflicts})
 
 
 def _describe_receipt(raw: bytes) -> dict[str, Any]:
@@ -218,6 +239,12 @@ def _unit_row(
         "grade": grade,
         "ledger_index": index,
     }
+
+
+def _offline_row(board: dict[str, Any]) -> dict[str, Any]:
+    """As `_unit_row`: nobody appraised such a board, and it has no Closed."""
+    known = {name: board[name] for name in ("ueid", "product", "job")}
+    return {**known, "state": OFFLINE, "attester": None, "grade": None, "ledger_index": None}
 
 
 @contextmanager

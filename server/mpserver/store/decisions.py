@@ -7,10 +7,11 @@ from collections.abc import Set
 
 from mpissuer.booking import digest_of_object
 from mpserver.errors import StoreDamaged
+from mpserver.store import receipts
 from mpserver.store.bundles import digest_rows
 from mpserver.store.database import Connection
 
-KINDS = ("product", "key", "job", "signer", "import", "bundle")
+KINDS = ("product", "key", "job", "signer", "import", "bundle", receipts.KIND)
 Decided = Set[tuple[str, bytes]]
 """Kind and digest of the entries of these kinds."""
 
@@ -31,6 +32,7 @@ def check_decisions(connection: Connection, decided: Decided) -> None:
     _check_imports(connection, decided)
     _check_hidden(connection, decided)
     _check_bundles(connection, decided)
+    receipts.check_receipts(connection, frozenset(digest for kind, digest in decided if kind == receipts.KIND))
     for name, product, quota, state in connection.execute("SELECT name, product, quota, state FROM jobs"):
         if not _holds(decided, "job", "draft", name, product, quota):
             raise StoreDamaged(f"job {name}: product or quota ({quota}) is not the one in the ledger")

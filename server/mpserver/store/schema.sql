@@ -160,6 +160,29 @@ CREATE TABLE bundles (
 );
 CREATE INDEX bundles_made ON bundles (product, authority, version);
 
+-- What boards without a line said that they took (docs/wire.md 11.6), each once and in the order it came; rows are never
+-- changed. `faults` names what is wrong with one by itself. All of their ids stand in a table of their own, whoever
+-- shows them: two boards with one id are a conflict, and none is put out.
+CREATE TABLE bundle_receipts (
+    digest BLOB PRIMARY KEY CHECK (length(digest) = 32),
+    bundle BLOB NOT NULL REFERENCES bundles (digest),
+    ueid BLOB NOT NULL CHECK (length(ueid) = 33),
+    sign_key BLOB NOT NULL CHECK (length(sign_key) = 65),
+    signed BLOB NOT NULL,
+    mac BLOB NOT NULL CHECK (length(mac) = 32),
+    faults TEXT NOT NULL,
+    taken_at INTEGER NOT NULL
+);
+CREATE INDEX bundle_receipts_bundle ON bundle_receipts (bundle, ueid);
+CREATE INDEX bundle_receipts_ueid ON bundle_receipts (ueid);
+CREATE TABLE bundle_receipt_ids (
+    kind TEXT NOT NULL,
+    id BLOB NOT NULL,
+    ueid BLOB NOT NULL,
+    sign_key BLOB NOT NULL,
+    PRIMARY KEY (kind, id, ueid, sign_key)
+);
+
 CREATE TABLE entries (
     idx INTEGER PRIMARY KEY CHECK (idx >= 0),
     body BLOB NOT NULL
