@@ -9,10 +9,12 @@ cd "$(dirname "$0")/.."
 # strace cuts the power, faketime bends the clock; clevis and systemd stand beside us in `make bench`; softhsm2 is the
 # token, pcscd with vsmartcard's reader the slot of the virtual card, which OpenSC's tools read as well. cryptsetup is
 # what a board encrypts its disk with, and keyutils looks for its kernel keys from outside; RAUC and SWUpdate are given
-# bundles that they install.
+# bundles that they install. The line before theirs makes the images that `mpserver scan-image` is tried against, and
+# ripgrep searches beside it in `make bench`.
 PACKAGES="gcc libc6-dev pkg-config libtss2-dev libtss2-tcti-swtpm0 swtpm swtpm-tools tpm2-tools
     strace faketime git clevis clevis-tpm2 systemd
     softhsm2 pcscd vsmartcard-vpcd opensc libpcsclite-dev iproute2 util-linux cryptsetup-bin keyutils
+    e2fsprogs dosfstools mtools u-boot-tools device-tree-compiler cpio fdisk ripgrep
     rauc rauc-service squashfs-tools swupdate"
 
 key=$(fingerprint scripts/setup.sh scripts/environment.sh constraints/*.txt pyproject.toml server/pyproject.toml \

@@ -14,8 +14,8 @@ from tests.qemu import cache
 from tests.walls.rooms import ROOT
 
 PINS: Final = ROOT / "constraints" / "current.txt"
-VENDORED: Final = "granian"
-"""The HTTP server, as the wheel its author publishes: Debian has none of its kind."""
+VENDORED: Final = ("granian", "google-re2")
+"""The HTTP server, and what searches images, as the wheels their authors publish: Debian 13 has neither."""
 TARGET: Final = (
     *("--python-version", "3.13", "--implementation", "cp", "--abi", "cp313", "--only-binary", ":all:"),
     *("--platform", "manylinux_2_28_x86_64", "--platform", "manylinux_2_17_x86_64"),
@@ -30,7 +30,8 @@ def build(wanted: str, folder: Path, commit: str = "HEAD") -> list[Path]:
     try:
         _export(commit, layer.path("build/tree"))
         if wanted == "all":
-            layer.put("build/tree/vendor", _find_vendored())
+            for wheel in map(_find_vendored, VENDORED):
+                layer.put("build/tree/vendor", wheel)
         said = layer.shell(f"cd /build/tree && dpkg-buildpackage --unsigned-changes {PACKAGES[wanted]}")
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "build.log").write_text(said)
@@ -58,9 +59,9 @@ def _export(commit: str, target: Path) -> None:
     shutil.move(target / "packaging" / "debian", target / "debian")
 
 
-def _find_vendored() -> Path:
+def _find_vendored(name: str) -> Path:
     """The wheel in the pinned version, from the user's cache or from the registry that pip is set up for."""
-    (pin,) = (line for line in PINS.read_text().splitlines() if line.startswith(f"{VENDORED}=="))
+    (pin,) = (line for line in PINS.read_text().splitlines() if line.startswith(f"{name}=="))
     folder = cache.find_or_build("deb-wheel", cache.key_of(pin, *TARGET), lambda made: _download(pin, made))
     (wheel,) = folder.glob("*.whl")
     return wheel

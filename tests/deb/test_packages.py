@@ -11,6 +11,7 @@ import pytest
 import mpserver.errors
 from mpwire.errors import MpError, Retry
 from scripts.manual import write_page
+from tests.deb.building import VENDORED
 from tests.walls.rooms import ROOT
 
 DEBIAN = ROOT / "packaging" / "debian"
@@ -32,9 +33,10 @@ def test_the_changelog_is_of_this_version(pyproject: str) -> None:
     assert newest.startswith(f"mpagent ({version}-")
 
 
-def test_the_vendored_server_has_its_licence_in_the_copyright_file() -> None:
+def test_what_is_vendored_has_its_licence_in_the_copyright_file() -> None:
     text = (DEBIAN / "copyright").read_text()
-    assert "Files: vendor/granian-*" in text and "License: BSD-3-Clause" in text
+    assert [name for name in VENDORED if f"Files: vendor/{name.replace('-', '_')}-*" not in text] == []
+    assert text.count("License: BSD-3-Clause") == len(VENDORED) + 1
 
 
 @pytest.mark.parametrize("program", ["mpagent", "mpserver"])

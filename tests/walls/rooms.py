@@ -36,7 +36,7 @@ the single place in the device's code that names the simulation, and the one lib
 
 "pkcs11" is a backend's name in the list as well as a library's."""
 
-IMPORTED_AS: Final = {"pyscard": "smartcard", "python_pkcs11": "pkcs11"}
+IMPORTED_AS: Final = {"pyscard": "smartcard", "python_pkcs11": "pkcs11", "google_re2": "re2"}
 """Import names that a distribution's own name does not show."""
 
 BACKEND_OF: Final = {

@@ -50,8 +50,9 @@ def test_its_modules_are_nobody_elses(installed: Layer) -> None:
         "mpissuer",
         "mpserver",
         "mpwire",
+        "re2",
     ]
-    for module in ("mpserver", "granian", "mpwire", "mpagent"):
+    for module in ("mpserver", "granian", "mpwire", "mpagent", "re2"):
         installed.run("python3", "-c", f"import {module}", status=1)
     assert re.fullmatch(r"mpserver \d+\.\d+\.\d+\n", installed.shell("mpserver --version"))
 
