@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, NoReturn
 
-from mpserver.commands import completion, deciding, doctor, key, legacy, looking, mp, receipts, serving, tpm
+from mpserver.commands import completion, deciding, doctor, key, legacy, looking, mp, receipts, scan, serving, tpm
 from mpserver.errors import Usage
 from mpserver.output import write_shown
 from mpserver.state import DEFAULT_DIRECTORY
@@ -22,6 +22,8 @@ COMMANDS: Final[tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]]
     ("key", "register attester keys; sign lists of them", key.configure),
     ("mp", "read U-Boot logs, verify MP signatures, compare boards' MP keys", mp.configure),
     ("legacy", "read NXP's old key files, so that their values can go into bundles", legacy.configure),
+    ("scan-image", "look for the MP key and what gives it away in images that ship", scan.configure),
+    ("scan-filter", "make what finds an MP key and does not tell it", scan.configure_filter),
     ("tpm", "approve what boards with a TPM measure", tpm.configure),
     ("job", "create, approve, show and end jobs", deciding.add_job),
     ("receipts", "take in what boards without a line say, and what does not fit together", receipts.configure),

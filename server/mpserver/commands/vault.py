@@ -15,6 +15,7 @@ from mpserver.keysource import FoundKey, reading, refuse_signed
 from mpserver.keystore import destroy_file
 from mpserver.mpuse import name_key, was_compared
 from mpserver.output import Shown
+from mpserver.scan.filters import make_filter
 from mpserver.state import State, open_state
 
 ID_BYTES: Final = 16
@@ -106,7 +107,7 @@ def _keep(state: State, found: FoundKey, options: argparse.Namespace) -> tuple[d
         return value, "\n".join(lines)
     if read_fingerprint(options.confirm) != mpk_id.hex():
         raise NeedsPerson("that is not the fingerprint of this key; nothing was kept")
-    value["new"] = hide(state, found.key, part, found.origin, None)
+    value["new"] = hide(state, found.key, part, found.origin, make_filter(found.key))
     value["kept"] = True
     words = "is kept in the vault" if value["new"] else "was kept already"
     lines.append(f'the key {words}; for the product file:\nmp_use = "secret"\nmpk = "{mpk_id.hex()}"')
