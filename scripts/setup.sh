@@ -7,13 +7,13 @@ cd "$(dirname "$0")/.."
 
 # The compiler builds tpm2-pytss, which comes as source alone; swtpm and the TSS are the real TPM of demo and tests;
 # strace cuts the power, faketime bends the clock; clevis and systemd stand beside us in `make bench`; softhsm2 is the
-# token, pcscd with vsmartcard's reader the slot of the virtual card, which OpenSC's tools read as well. cryptsetup is
-# what a board encrypts its disk with, and keyutils looks for its kernel keys from outside; RAUC and SWUpdate are given
-# bundles that they install. The line before theirs makes the images that `mpserver scan-image` is tried against, and
+# token, libnss3 another one, which has HKDF; pcscd with vsmartcard's reader is the slot of the virtual card, which
+# OpenSC's tools read as well. cryptsetup is what a board encrypts its disk with, and keyutils looks for its kernel keys
+# from outside; RAUC and SWUpdate are given bundles that they install. The line before theirs makes the images that `mpserver scan-image` is tried against, and
 # ripgrep searches beside it in `make bench`.
 PACKAGES="gcc libc6-dev pkg-config libtss2-dev libtss2-tcti-swtpm0 swtpm swtpm-tools tpm2-tools
     strace faketime git clevis clevis-tpm2 systemd
-    softhsm2 pcscd vsmartcard-vpcd opensc libpcsclite-dev iproute2 util-linux cryptsetup-bin keyutils
+    softhsm2 libnss3 pcscd vsmartcard-vpcd opensc libpcsclite-dev iproute2 util-linux cryptsetup-bin keyutils
     e2fsprogs dosfstools mtools u-boot-tools device-tree-compiler cpio fdisk ripgrep
     rauc rauc-service squashfs-tools swupdate"
 

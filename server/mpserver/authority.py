@@ -1,8 +1,7 @@
-"""mpissuer.ports.Authority over the file keystore, and how `init` makes one."""
+"""mpissuer.ports.Authority over files or a token, and how `init` makes its keys."""
 
 import hashlib
 import hmac
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,16 +9,17 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from mpissuer.errors import NotNow, Refused
+from mpissuer.errors import NotNow
 from mpissuer.ports import Clock
 from mpserver import certificates
 from mpserver.errors import StoreDamaged
-from mpserver.keystore import CA, ROLES, ROOT, STANDBY, TLS, Keystore
+from mpserver.keystore import CA, ROLES, ROOT, STANDBY, TLS, Keystore, PrivateKey
+from mpserver.safe import FileSafe, Safe
 from mpserver.store.lasthead import LastHeadFile
+from mpserver.token.safe import open_safe as open_token
+from mpserver.token.settings import TokenSettings, has_settings, write_settings
 from mpwire import labels
 from mpwire.cose import read_sign1, thumbprint
 from mpwire.errors import Malformed
@@ -30,8 +30,6 @@ from mpwire.trust import CERTIFICATE_MAX_BYTES, ES256_ONLY
 
 TRUST_ROLE: Final = "trust"
 """Trust updates are signed by the root itself (docs/wire.md 5.2)."""
-WRAP_NONCE_BYTES: Final = 12
-"""Random under a key of one job: 2^32 values stay below the bound of SP 800-38D section 8.3."""
 DERIVED_KEPT: Final = 64
 """Derived keys kept: the few labels, each for the epochs in use."""
 DEFAULT_NAMES: Final = ("localhost", "127.0.0.1")
@@ -45,22 +43,27 @@ class _Role:
     not_after: int
 
 
-class FileAuthority:
-    """The issuer's keys, read once at start. Certificates near their end are renewed over the same key."""
+class IssuerAuthority:
+    """The issuer's keys where a safe has them. Certificates near their end are renewed over the same key."""
 
-    def __init__(self, store: Keystore, realm: str, clock: Clock) -> None:
-        self.realm, self._store, self._clock = realm, store, clock
-        root_key = store.load_key(ROOT)
+    def __init__(self, safe: Safe, store: Keystore, realm: str, clock: Clock) -> None:
+        self.safe, self.realm, self._store, self._clock = safe, realm, store, clock
+        root_key = safe.load_key(ROOT)
         store.check_directories()
         self._root = SoftKey(root_key)
         self.root_certificate = read_certificate(store.path / f"{ROOT}.crt", store.read_public(f"{ROOT}.crt"))
+        if self.root_certificate.public_key() != root_key.public_key():
+            raise StoreDamaged(f"{store.path / f'{ROOT}.crt'} does not belong to this root key")
         self._roles = {role: self._load_role(role) for role in ROLES}
         ca = read_certificate(store.path / f"{CA}.crt", store.read_public(f"{CA}.crt"))
-        self._ca = certificates.DeviceCa(ca, store.load_key(CA))
-        self._symmetric = store.load_symmetric()
-        self._job_keys: dict[str, tuple[tuple[int, int], AESGCM]] = {}
+        ca_key = safe.load_key(CA)
+        if ca.public_key() != ca_key.public_key():
+            raise StoreDamaged(f"{store.path / f'{CA}.crt'} does not belong to this device CA key")
+        self._ca = certificates.DeviceCa(ca, ca_key)
+        safe.mac(b"")  # a root of derived keys that is missing is told of now
         self.derive = lru_cache(maxsize=DERIVED_KEPT)(self._derive)
-        renew_tls(store, self.root_certificate, clock.now())
+        self.wrap, self.unwrap = safe.wrap, safe.unwrap
+        renew_tls(store, self.root_certificate, root_key, clock.now())
 
     def chain(self, role: str) -> tuple[bytes, ...]:
         """Leaf first; empty for trust updates, which the root signs. NotNow outside the certificate's life.
@@ -86,22 +89,11 @@ class FileAuthority:
         return self._key(role).sign(message)
 
     def _derive(self, label: bytes, context: bytes) -> Secret:
-        """HMAC(HMAC(root, label), context): no label and context can be read as another pair."""
-        label_key = hmac.digest(self._symmetric.reveal(), label, hashlib.sha256)
-        return Secret(hmac.digest(label_key, context, hashlib.sha256))
+        """HMAC(HMAC(root, label), context): no label and context can be read as another pair.
 
-    def wrap(self, job: str, value: Secret, context: bytes) -> bytes:
-        """nonce || AES-256-GCM."""
-        nonce = os.urandom(WRAP_NONCE_BYTES)
-        return nonce + self._job_cipher(job).encrypt(nonce, value.reveal(), context)
-
-    def unwrap(self, job: str, blob: bytes, context: bytes) -> Secret:
-        """Raises Refused("job-ended"), StoreDamaged for a blob that this key and context did not make."""
-        cipher = self._job_cipher(job)
-        try:
-            return Secret(cipher.decrypt(blob[:WRAP_NONCE_BYTES], blob[WRAP_NONCE_BYTES:], context))
-        except (InvalidTag, ValueError):
-            raise StoreDamaged(f"a stored value of job {job} does not open under the job's key") from None
+        The first is the safe's; the second is done here, so that a label's key is in this process either way.
+        """
+        return Secret(hmac.digest(self.safe.mac(label), context, hashlib.sha256))
 
     def certify(self, point: bytes, subject: str, ueid: bytes, not_after: int) -> tuple[bytes, ...]:
         """An IDevID by the device CA."""
@@ -117,7 +109,7 @@ class FileAuthority:
         return self._root if role == TRUST_ROLE else self._roles[role].key
 
     def _load_role(self, role: str) -> _Role:
-        key, name, now = SoftKey(self._store.load_key(role)), f"{role}.cose", self._clock.now()
+        key, name, now = SoftKey(self.safe.load_key(role)), f"{role}.cose", self._clock.now()
         raw = self._store.read_public(name)
         found = read_role_certificate(self._store.path / name, raw)
         if found.key != key.public_key() or found.signer != thumbprint(self._root.public_key()):
@@ -128,43 +120,53 @@ class FileAuthority:
             found = read_role_certificate(self._store.path / name, raw)
         return _Role(key, (raw,), found.not_before, found.not_after)
 
-    def _job_cipher(self, job: str) -> AESGCM:
-        """Looks at the file each time, so that a key destroyed by another process is gone here too."""
-        try:
-            kept = self._job_keys.get(job)
-            if kept is None or kept[0] != self._store.job_key_stamp(job):
-                stamp, key = self._store.load_job_key(job)
-                kept = self._job_keys[job] = stamp, AESGCM(key.reveal())
-        except FileNotFoundError:
-            self._job_keys.pop(job, None)
-            raise Refused("job-ended", f"the key of job {job} was destroyed: its values are forgotten") from None
-        return kept[1]
+
+class FileAuthority(IssuerAuthority):
+    """Over the file keystore, for realm lab."""
+
+    def __init__(self, store: Keystore, realm: str, clock: Clock) -> None:
+        super().__init__(FileSafe(store), store, realm, clock)
 
 
-def make_keystore(path: Path, realm: str, names: Sequence[str], now: int) -> None:
-    """All keys of a new issuer. The standby root's private key lies apart, to be carried away."""
+def open_safe(store: Keystore) -> Safe:
+    """Files, or the token that the keystore names. Raises SetUp, StateBroke, StoreDamaged, TokenAway."""
+    store.check_directories()
+    return open_token(store) if has_settings(store) else FileSafe(store)
+
+
+def make_keystore(path: Path, realm: str, names: Sequence[str], now: int, token: TokenSettings | None = None) -> None:
+    """All keys of a new issuer. The standby root's private key lies apart, to be carried away.
+
+    A token is named on disk before the first key is in it, so that an init cut short finds what it left there.
+    """
     store = Keystore(path)
     store.make_directories()
-    root_key = store.make_key(ROOT)
+    if token is not None:
+        write_settings(store, token)
+    safe = open_safe(store)
+    root_key = safe.make_key(ROOT)
     root = certificates.make_root(root_key, f"mpserver {realm} root", now)
     store.write_public(f"{ROOT}.crt", root.public_bytes(Encoding.PEM))
     standby = certificates.make_root(store.make_key(STANDBY), f"mpserver {realm} standby root", now)
     store.write_public(f"{STANDBY}.crt", standby.public_bytes(Encoding.PEM))
     for role in ROLES:
-        point = SoftKey(store.make_key(role)).public_key()
+        point = SoftKey(safe.make_key(role)).public_key()
         made = certificates.make_role_certificate(SoftKey(root_key), role, realm, point, now)
         store.write_public(f"{role}.cose", made)
-    ca = certificates.make_device_ca(root, root_key, store.make_key(CA).public_key(), now)
+    ca = certificates.make_device_ca(root, root_key, safe.make_key(CA).public_key(), now)
     store.write_public(f"{CA}.crt", ca.public_bytes(Encoding.PEM))
     store.make_key(TLS)
     store.write_public("tls.names", "\n".join(dict.fromkeys((*DEFAULT_NAMES, *names))).encode())
-    renew_tls(store, root, now)
-    store.make_symmetric()
+    renew_tls(store, root, root_key, now)
+    safe.make_symmetric()
     LastHeadFile(path / "last-head").make()
 
 
-def renew_tls(store: Keystore, root: x509.Certificate, now: int) -> None:
-    """A new TLS certificate over the same key where there is none or little is left of it. Raises StoreDamaged."""
+def renew_tls(store: Keystore, root: x509.Certificate, root_key: PrivateKey, now: int) -> None:
+    """A new TLS certificate over the same key where there is none or little is left of it. Raises StoreDamaged.
+
+    Its key is a file under any safe: the listener reads PEM.
+    """
     key = store.load_key(TLS).public_key()
     if store.has("tls.crt"):
         present = read_certificate(store.path / "tls.crt", store.read_public("tls.crt"))
@@ -173,7 +175,7 @@ def renew_tls(store: Keystore, root: x509.Certificate, now: int) -> None:
         if _end_of(present) - now >= certificates.RENEW_BELOW_S:
             return
     names = store.read_public("tls.names").decode().split("\n")
-    made = certificates.make_tls(root, store.load_key(ROOT), key, names, now)
+    made = certificates.make_tls(root, root_key, key, names, now)
     store.write_public("tls.crt", made.public_bytes(Encoding.PEM))
 
 

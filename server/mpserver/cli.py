@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, NoReturn
 
-from mpserver.commands import completion, deciding, doctor, key, legacy, looking, mp, receipts, scan, serving, tpm
+from mpserver.commands import completion, deciding, doctor, hsm, key, legacy, looking, mp, receipts, scan, serving, tpm
 from mpserver.errors import Usage
 from mpserver.output import write_shown
 from mpserver.state import DEFAULT_DIRECTORY
@@ -24,6 +24,7 @@ COMMANDS: Final[tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]]
     ("legacy", "read NXP's old key files, so that their values can go into bundles", legacy.configure),
     ("scan-image", "look for the MP key and what gives it away in images that ship", scan.configure),
     ("scan-filter", "make what finds an MP key and does not tell it", scan.configure_filter),
+    ("hsm", "initialise, show and audit the token that keys are in", hsm.configure),
     ("tpm", "approve what boards with a TPM measure", tpm.configure),
     ("job", "create, approve, show and end jobs", deciding.add_job),
     ("receipts", "take in what boards without a line say, and what does not fit together", receipts.configure),

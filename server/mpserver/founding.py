@@ -17,12 +17,17 @@ from mpserver.errors import SetUp, StateBroke
 from mpserver.keystore import Keystore, sync_directory
 from mpserver.state import Places
 from mpserver.store.database import make_database
+from mpserver.token.preparation import choose_token
+from mpserver.token.safe import open_safe
+from mpserver.token.settings import TokenSettings, has_settings
+from mpwire.errors import MpError
 
 STAGING: Final = "init.new"
 
 
-def found(directory: Path, realm: str, names: Sequence[str], now: int) -> None:
-    """A new issuer. Raises SetUp where one is there already or another init is at work, and StateBroke."""
+def found(directory: Path, realm: str, names: Sequence[str], now: int, token: TokenSettings | None = None) -> None:
+    """A new issuer. Raises SetUp where one is there already, another init is at work, or the token is not fit to hold
+    its keys; StateBroke; TokenAway."""
     places, made = Places(directory), Places(directory / STAGING)
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -31,9 +36,11 @@ def found(directory: Path, realm: str, names: Sequence[str], now: int) -> None:
             if places.ledger.exists() or places.keys.exists():
                 raise SetUp(f"{directory} is set up already; another issuer needs another --dir")
             _check_empty(directory)
+            if token is not None:
+                token = choose_token(token)
             directory.chmod(0o700)
             made.directory.mkdir(mode=0o700)
-            make_keystore(made.keys, realm, names, now)
+            make_keystore(made.keys, realm, names, now, token)
             make_database(made.ledger, {"realm": realm})
             _move_into_place(places, made)
     except OSError as error:
@@ -64,7 +71,21 @@ def _clear_interrupted(places: Places, made: Places) -> None:
         for source, target in _moves(places, made):
             if target.exists() and not source.exists():
                 shutil.rmtree(target) if target.is_dir() else target.unlink()
+        _clear_token(Keystore(made.keys), made.directory)
     shutil.rmtree(made.directory)
+
+
+def _clear_token(store: Keystore, staging: Path) -> None:
+    """Destroy the keys that the interrupted init left in a token. Raises SetUp where that cannot be done now."""
+    if not has_settings(store):
+        return
+    try:
+        open_safe(store).forget_all()
+    except MpError as error:
+        raise SetUp(
+            f"an init was interrupted, and the keys it left in a token cannot be destroyed: {error.detail or error};"
+            f" put the token in, or remove {staging} if that token is gone for good"
+        ) from error
 
 
 def _moves(places: Places, made: Places) -> list[tuple[Path, Path]]:

@@ -251,7 +251,7 @@ class Office:
             raise NeedsPerson(f"there is no job {name}: `mpserver job list` shows all")
         if state != "draft":
             raise NeedsPerson(f"job {name} is {state}; only a draft can be approved")
-        self._state.keystore.make_job_key(name)
+        self._state.safe.make_job_key(name)
         self._move_job(name, "draft", "open", "approve")
 
     def end_job(self, name: str) -> None:
@@ -261,7 +261,7 @@ class Office:
             raise NeedsPerson(f"there is no job {name}: `mpserver job list` shows all")
         if state != "ended":
             self._move_job(name, state, "ended", "end")
-        self._state.keystore.destroy_job_key(name)
+        self._state.safe.destroy_job_key(name)
 
     def note(self, action: str, subject: str, told: bytes) -> None:
         """Keep in the tree that this was done; `told` is what left the house, of which the digest is kept."""

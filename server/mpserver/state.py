@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Final
 
 from mpissuer.ports import SecretVault
-from mpserver.authority import FileAuthority
+from mpserver.authority import IssuerAuthority, open_safe
 from mpserver.clock import SystemClock
 from mpserver.errors import NeedsPerson, SetUp, StateBroke
 from mpserver.keystore import LAST_HEAD, Keystore
+from mpserver.safe import Safe
 from mpserver.store.database import explained, open_database, read_fact
 from mpserver.store.lasthead import LastHeadFile
 from mpserver.store.sequencer import Sequencer
-from mpserver.vault import FileVault
 
 DEFAULT_DIRECTORY: Final = Path("/var/lib/mpserver")
 
@@ -50,14 +50,19 @@ class State:
     realm: str
     clock: SystemClock
     keystore: Keystore
-    authority: FileAuthority
+    authority: IssuerAuthority
     connection: sqlite3.Connection
     last_head: LastHeadFile
 
     @property
+    def safe(self) -> Safe:
+        """Where the private and secret keys are."""
+        return self.authority.safe
+
+    @property
     def vault(self) -> SecretVault:
-        """Secrets that are kept to be expanded: beside the keys."""
-        return FileVault(self.keystore.path)
+        """Secrets that are kept to be expanded: where the keys are."""
+        return self.safe.vault
 
     def make_sequencer(self, connection: sqlite3.Connection) -> Sequencer:
         """For the one thread that writes by this connection."""
@@ -76,7 +81,7 @@ def open_state(directory: Path) -> State:
         with explained(places.ledger):
             realm = read_fact(connection, "realm")
         clock, keystore = SystemClock(), Keystore(places.keys)
-        authority = FileAuthority(keystore, realm, clock)
+        authority = IssuerAuthority(open_safe(keystore), keystore, realm, clock)
     except BaseException:
         connection.close()
         raise

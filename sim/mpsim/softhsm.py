@@ -6,6 +6,7 @@ place that sets it; a process has one such module, and thus one of these tokens 
 
 import ctypes
 import os
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +40,7 @@ class SoftHsm:
         self.pin_file: Final = self.folder / "pin"
         self.tokens.mkdir(parents=True)
         self.pin_file.write_text(f"{PIN}\n")
+        self.pin_file.chmod(0o600)
         self.offer(None)
 
     def offer(self, mechanisms: Sequence[str] | None) -> None:
@@ -65,10 +67,37 @@ class SoftHsm:
 
     def insert(self) -> None:
         """Have this process's module find this token and no other, as a new process would."""
-        os.environ[_CONF] = str(self._conf)
+        self.select()
         module = ctypes.CDLL(str(MODULE))
         if module.C_Finalize(None) != _NOT_INITIALIZED and module.C_Initialize(None):
             raise SoftHsmBroke("SoftHSM2 does not start")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What makes another process find this token."""
+        return {_CONF: str(self._conf)}
+
+    def make_module(self) -> Path:
+        """A copy of the module: loaded beside the installed one it is a module of its own, with tokens of its own.
+
+        It looks where this token is whenever it is started, until another token is selected.
+        """
+        self.select()
+        return Path(shutil.copy(MODULE, self.folder / f"module-{len(list(self.folder.glob('module-*')))}.so"))
+
+    def select(self) -> None:
+        """Modules that this process starts from now on find this token."""
+        os.environ[_CONF] = str(self._conf)
+
+    def pull(self) -> None:
+        """The token is gone, its sessions too."""
+        self.tokens.rename(self.folder / "pulled")
+        self.tokens.mkdir()
+
+    def put_back(self) -> None:
+        """The same token again."""
+        shutil.rmtree(self.tokens)
+        (self.folder / "pulled").rename(self.tokens)
 
     @property
     def _conf(self) -> Path:

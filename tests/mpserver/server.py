@@ -8,10 +8,11 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO
 
 import requests
@@ -52,6 +53,8 @@ class Running:
     state: Path
     process: "subprocess.Popen[bytes]"
     url: str
+    more: Mapping[str, str] = field(default_factory=dict)
+    """Environment of every process beside ours."""
 
     @property
     def port(self) -> int:
@@ -82,7 +85,16 @@ class Running:
         return self.process.wait(20)
 
     def enroll(self, name: str = "board") -> tuple[int, str, float]:
-        """`mpagent enroll --once` of a new board: exit code, what it said, seconds."""
+        """`mpagent enroll --once` of a new board, or one that was flashed: exit code, what it said, seconds."""
+        root = self.folder / name / "disk"
+        if not root.exists():
+            self.flash(name)
+        started = time.monotonic()
+        done = run_tool("mpagent", "--root", str(root), "enroll", "--once")
+        return done.returncode, done.stdout + done.stderr, time.monotonic() - started
+
+    def flash(self, name: str) -> None:
+        """A board with its provisioning image."""
         folder = self.folder / name
         board.make_board(folder, board.BoardPlan(closed=True))
         root = folder / "disk"
@@ -91,29 +103,28 @@ class Running:
         anchors = run_tool(
             *("mpserver", "--dir", str(self.state), "product", "anchors", "gateway"),
             *("--sim-chip", str(folder / "chip"), "--swname", "provisioning", "--swversion", "1.0"),
+            more=self.more,
         )
         (root / "usr/lib/mpagent/anchors.toml").write_text(anchors.stdout)
         (root / "etc/mpagent/mpagent.toml").write_text(f'server = "{self.url}"\n')
-        started = time.monotonic()
-        done = run_tool("mpagent", "--root", str(root), "enroll", "--once")
-        return done.returncode, done.stdout + done.stderr, time.monotonic() - started
 
 
-def run_tool(*words: str) -> "subprocess.CompletedProcess[str]":
+def run_tool(*words: str, more: Mapping[str, str] = MappingProxyType({})) -> "subprocess.CompletedProcess[str]":
     """A program of ours to its end."""
+    settings = {**ENVIRONMENT, **more}
     return subprocess.run(
-        [sys.executable, "-m", *words], env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", *words], env=settings, capture_output=True, text=True, timeout=60, check=False
     )
 
 
-def set_up(folder: Path, quota: int = 4) -> Path:
-    """A state directory with one product and one open job."""
+def set_up(folder: Path, quota: int = 4, token: Sequence[str] = ()) -> Path:
+    """A state directory with one product and one open job; `token` is what init is told of one."""
     state, key = folder / "state", dict(board.mp_key_record("imx8mm", fuses.srk_hash_of("lab")))
     product = PRODUCT.replace("MP", str(key["mp_key_id"])).replace("SRK", str(key["srk_hash"]))
     (folder / "product.toml").write_text(product)
     (folder / "key.json").write_text(json.dumps(key))
     for words in (
-        ["init", "--realm", "lab"],
+        ["init", "--realm", "lab", *token],
         ["key", "import", str(folder / "key.json")],
         ["product", "add", str(folder / "product.toml")],
         ["job", "create", "job-1", "--product", "gateway", "--quota", str(quota)],
@@ -125,7 +136,12 @@ def set_up(folder: Path, quota: int = 4) -> Path:
 
 @contextmanager
 def running(
-    folder: Path, state: Path, output: int | BinaryIO = subprocess.DEVNULL, *, port: int = 0
+    folder: Path,
+    state: Path,
+    output: int | BinaryIO = subprocess.DEVNULL,
+    *,
+    port: int = 0,
+    more: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Running]:
     """Starts it, on any free port if none is named, waits until it answers, and ends it whatever the test did."""
     ready = folder / "ready"
@@ -139,7 +155,7 @@ def running(
                 "--ready-file",
                 str(ready),
             ],
-            env=ENVIRONMENT,
+            env={**ENVIRONMENT, **more},
             stdout=output,
             stderr=log,
         )
@@ -148,7 +164,7 @@ def running(
         while not ready.exists():
             assert process.poll() is None and time.monotonic() < ends, (folder / "server.log").read_text()
             time.sleep(0.02)
-        yield Running(folder, state, process, ready.read_text().strip())
+        yield Running(folder, state, process, ready.read_text().strip(), more)
     finally:
         if process.poll() is None:
             process.kill()

@@ -206,4 +206,4 @@ def test_a_page_of_the_ledger_file_overwritten_is_no_silent_answer(
 def test_a_state_directory_without_its_keys_says_so(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(shop.folder / "keys")
     assert main(["--dir", str(shop.folder), "run"]) == 78
-    assert "root.pem is missing" in capsys.readouterr().err
+    assert "keys is missing: run `mpserver init` first" in capsys.readouterr().err

@@ -40,11 +40,11 @@ IMPORTED_AS: Final = {"pyscard": "smartcard", "python_pkcs11": "pkcs11", "google
 """Import names that a distribution's own name does not show."""
 
 BACKEND_OF: Final = {
-    "tpm2_pytss": "mpagent.hal.tpm",
-    "smartcard": "mpagent.hal.card",
-    "pkcs11": "mpagent.hal.pkcs11",
+    "tpm2_pytss": ("mpagent.hal.tpm",),
+    "smartcard": ("mpagent.hal.card",),
+    "pkcs11": ("mpagent.hal.pkcs11", "mpserver.token"),
 }
-"""Libraries of hardware, and the one backend that may import each: no other board pays for it."""
+"""Libraries of hardware, and the one backend in a room that may import each: nobody else pays for it."""
 
 LOADERS: Final = frozenset(
     {"import_module", "__import__", "exec", "eval", "spec_from_file_location", "run_module", "run_path"}
@@ -131,7 +131,7 @@ def violations(name: str, source: str, third_party: frozenset[str]) -> list[str]
             wrong.append(f"{module} is relative; the walls read whole names")
         elif top not in sys.stdlib_module_names and top not in third_party:
             wrong.append(f"{module} is no declared dependency")
-        elif not name.startswith(BACKEND_OF.get(top, "")):
+        elif not within(name, BACKEND_OF.get(top, (name,))):
             wrong.append(f"{module} outside its backend")
         if room == "mpissuer" and top in PURE_ROOM_REFUSES:
             wrong.append(module)

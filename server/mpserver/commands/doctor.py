@@ -11,6 +11,7 @@ from typing import Final
 from mpissuer.errors import NotNow
 from mpserver.boards import list_names
 from mpserver.certificates import DAY_S
+from mpserver.commands.hsm import audit_token
 from mpserver.conflicts import find_conflicts
 from mpserver.keystore import STANDBY
 from mpserver.output import Shown
@@ -20,6 +21,7 @@ from mpserver.store.database import explained
 from mpserver.store.products import read_products
 from mpserver.store.sequencer import check_not_older
 from mpserver.store.tree import load_edge
+from mpserver.token.safe import TokenSafe
 from mpwire.errors import MpError
 from mpwire.guard import guard
 
@@ -57,7 +59,8 @@ def run(options: argparse.Namespace) -> Shown:
 
 
 def _check_realm(state: State) -> Iterator[Line]:
-    note = "simulated parts may take part; keys lie in files" if state.realm == "lab" else ""
+    where = "keys are in a token" if isinstance(state.safe, TokenSafe) else "keys lie in files"
+    note = f"simulated parts may take part; {where}" if state.realm == "lab" else ""
     yield Line("realm", True, f"{state.realm} {note}".strip())
 
 
@@ -108,6 +111,18 @@ def _check_standby(state: State) -> Iterator[Line]:
         yield Line("standby-root", True, "its private key is not here")
 
 
+def _check_token(state: State) -> Iterator[Line]:
+    """Opening the state has logged in and had every role key sign; this looks at all the others too."""
+    if not isinstance(state.safe, TokenSafe):
+        return
+    settings = state.safe.settings
+    findings = audit_token(state.places)
+    wrong = [one.label for one in findings if one.trouble]
+    said = f"{settings.token!r}, serial number {settings.serial}: {len(findings)} keys"
+    then = "mpserver hsm audit" if wrong else ""
+    yield Line("token", not wrong, f"{said}; not as they have to be: {', '.join(wrong)}" if wrong else said, then)
+
+
 def _check_room(state: State) -> Iterator[Line]:
     free = shutil.disk_usage(state.places.directory).free
     ok = free >= FREE_MIN_BYTES
@@ -128,9 +143,9 @@ def _check_jobs(state: State) -> Iterator[Line]:
     then = "" if serving else "mpserver job create, then mpserver job approve"
     yield Line("jobs", bool(serving) or None, f"{len(serving)} open of {len(rows)}; {len(products)} products", then)
     for name, _, status, _, _ in rows:
-        if status in ("open", "exhausted") and not state.keystore.has_job_key(name):
+        if status in ("open", "exhausted") and not state.safe.has_job_key(name):
             yield Line("job-key", False, f"job {name} has lost its key", "restore keys/jobs from the backup")
-        if status == "ended" and state.keystore.has_job_key(name):
+        if status == "ended" and state.safe.has_job_key(name):
             yield Line("job-key", False, f"job {name} is ended, its key still stands", f"mpserver job end {name}")
 
 
@@ -154,7 +169,7 @@ def _check_receipts(state: State) -> Iterator[Line]:
 
 
 CHECKS: Final[tuple[Callable[[State], Iterator[Line]], ...]] = (
-    *(_check_realm, _check_memory, _check_file, _check_head, _check_certificates, _check_standby),
+    *(_check_realm, _check_memory, _check_file, _check_head, _check_certificates, _check_standby, _check_token),
     *(_check_room, _check_clock, _check_jobs, _check_alarms, _check_receipts),
 )
 

@@ -43,10 +43,10 @@ def init_authority(options: argparse.Namespace) -> Shown:
     """Its point, for the anchors of images. A board is bound to this key for as long as its secrets lie sealed."""
     state = open_state(options.dir)
     try:
-        is_new = not state.keystore.has(f"{PCR_AUTHORITY}.pem")
+        is_new = not state.safe.has_key(PCR_AUTHORITY)
         if is_new:
-            state.keystore.make_key(PCR_AUTHORITY)
-        point = SoftKey(state.keystore.load_key(PCR_AUTHORITY)).public_key()
+            state.safe.make_key(PCR_AUTHORITY)
+        point = SoftKey(state.safe.load_key(PCR_AUTHORITY)).public_key()
         if is_new:
             Office(state).note("make pcr-authority", PCR_AUTHORITY, thumbprint(point))
     finally:
@@ -81,7 +81,7 @@ def authorize_pcrs(options: argparse.Namespace) -> Shown:
 
 def _approve(state: State, product: str, pcrs: tuple[tuple[int, bytes], ...]) -> bytes:
     try:
-        key = SoftKey(state.keystore.load_key(PCR_AUTHORITY))
+        key = SoftKey(state.safe.load_key(PCR_AUTHORITY))
     except SetUp as error:
         raise SetUp("there is no PCR authority: run `mpserver tpm init-pcr-authority` first") from error
     try:
