@@ -73,7 +73,8 @@ def fetch(socket_path: Path, wanted: Range, chunk_bytes: int) -> Iterator[bytes]
                 if len(piece) < chunk_bytes and left:
                     raise NoServer(f"the download broke {left} bytes before the end of its range")
     except OSError as error:
-        raise NoServer(f"nobody fetches the image by {socket_path}: {error.strerror or error}") from error
+        why = f"{error.strerror or error} (the fetcher's own log: journalctl -u 'mpagent-fetch@*')"
+        raise NoServer(f"nobody fetches the image by {socket_path}: {why}") from error
 
 
 def _hear_status(line: socket.socket) -> None:
