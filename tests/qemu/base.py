@@ -62,7 +62,9 @@ def _as_root() -> list[str]:
 
 def _run(command: list[str], folder: Path) -> None:
     log = folder / "log"
+    # Ours would have the guest's modules compiled into a folder of this machine, and in every boot once more.
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPYCACHEPREFIX"}
     with open(log, "ab") as output:
-        done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env)
     if done.returncode:
         raise RuntimeError(f"{command} failed:\n{log.read_text(errors='replace')[-3000:]}")
