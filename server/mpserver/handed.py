@@ -52,11 +52,17 @@ def open_plain(path: Path) -> BinaryIO:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise Usage(f"cannot read {path}: {error.strerror}") from error
+        raise Usage(f"cannot read {spell_path(path)}: {error.strerror}") from error
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise Usage(f"cannot read {path}: it is no plain file")
+        raise Usage(f"cannot read {spell_path(path)}: it is no plain file")
     return os.fdopen(handle, "rb")
+
+
+def spell_path(path: Path) -> str:
+    """For a screen: names on a medium from a factory hold what they want, line ends and control codes too."""
+    told = str(path)
+    return told if told.isprintable() else ascii(told)
 
 
 def read_fingerprint(told: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from mpserver.errors import ReceiptsWrong
+from mpserver.handed import spell_path
 from mpserver.receiptfiles import read_receipts
 from mpserver.receiving import Heard, Reception, Stranger
 from mpserver.state import State
@@ -52,7 +53,8 @@ class Intake:
             except Unauthentic as error:
                 named = heard.receipt.ueid.hex()
                 raise ReceiptsWrong(
-                    f"{path}, receipt {number}, of board {named}: {error}: no holder of the bundle's key made it"
+                    f"{spell_path(path)}, receipt {number}, of board {named}: {error}: whoever made it has not the"
+                    " key that the bundle is under"
                 ) from error
             sheaf.receipts = number
             if isinstance(found, Heard):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from mpserver.errors import ReceiptsWrong, Usage
-from mpserver.handed import open_plain
+from mpserver.handed import open_plain, spell_path
 from mpwire.bundlereceipt import LENGTH_BYTES, SUFFIX, HeardReceipt, read_receipt, split_receipts
 from mpwire.errors import PeerBroke
 
@@ -23,9 +23,9 @@ def find_files(places: list[Path]) -> Iterator[Path]:
     """
     for place in places:
         if not place.exists():
-            raise Usage(f"there is no {place}")
+            raise Usage(f"there is no {spell_path(place)}")
         if not place.is_dir() and not place.is_file():
-            raise Usage(f"{place} is neither a file nor a folder")
+            raise Usage(f"{spell_path(place)} is neither a file nor a folder")
     for place in places:
         yield from _walk(place) if place.is_dir() else (place,)
 
@@ -34,7 +34,7 @@ def _walk(folder: Path) -> Iterator[Path]:
     try:
         found = sorted(os.scandir(folder), key=lambda one: one.name)
     except OSError as error:
-        raise Usage(f"cannot read {folder}: {error.strerror}") from error
+        raise Usage(f"cannot read {spell_path(folder)}: {error.strerror}") from error
     for one in found:
         if one.is_dir(follow_symlinks=False):
             yield from _walk(Path(one.path))
@@ -52,7 +52,9 @@ def read_receipts(path: Path) -> Iterator[HeardReceipt]:
         with open_plain(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size > FILE_MAX_BYTES:
-                raise ReceiptsWrong(f"{path} has {size} bytes, and {FILE_MAX_BYTES} are taken at once: split it")
+                raise ReceiptsWrong(
+                    f"{spell_path(path)} has {size} bytes, and {FILE_MAX_BYTES} are taken at once: split it"
+                )
             for row in split_receipts(file):
                 yield read_receipt(row)
                 number, place = number + 1, place + LENGTH_BYTES + len(row)
@@ -60,6 +62,6 @@ def read_receipts(path: Path) -> Iterator[HeardReceipt]:
         raise ReceiptsWrong(str(error)) from error
     except (PeerBroke, OSError) as error:
         said = error.strerror if isinstance(error, OSError) else error
-        raise ReceiptsWrong(f"{path}, byte {place}, behind receipt {number}: {said}") from error
+        raise ReceiptsWrong(f"{spell_path(path)}, byte {place}, behind receipt {number}: {said}") from error
     if not number:
-        raise ReceiptsWrong(f"{path} is empty")
+        raise ReceiptsWrong(f"{spell_path(path)} is empty")

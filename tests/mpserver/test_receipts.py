@@ -286,6 +286,17 @@ def test_pipes_loops_and_endless_files_are_passed_over_or_refused_at_once(lot: L
         assert lot.desk.run("receipts", "import", str(folder / place))[0] == 64
 
 
+def test_a_name_that_steers_a_terminal_or_forges_a_line_is_spelled_out(lot: Lot) -> None:
+    """T-719 Bad file: the name of a file is the factory's own words."""
+    folder = lot.desk.folder / "stick"
+    folder.mkdir()
+    for name in (b"a\x1b[2J.receipts", b"b\nok.receipts", b"c\xff\xfe.receipts"):
+        Path(os.fsdecode(bytes(folder) + b"/" + name)).write_bytes(b"\0")
+    code, out, _ = lot.desk.run("receipts", "import", "--keep-going", str(folder))
+    assert code == 65 and len(out.splitlines()) == 4 and out.replace("\n", "").isprintable()
+    assert len(lot.desk.read("receipts", "import", "--keep-going", str(folder), code=65)["failed"]) == 3
+
+
 def test_without_keep_going_the_first_bad_file_ends_it_and_what_came_before_stays(lot: Lot) -> None:
     bundle, folder = lot.print_bundle(), lot.desk.folder / "stick"
     for name in ("a", "c"):

@@ -16,6 +16,7 @@ from mpserver.boards import describe_bundles, list_boards
 from mpserver.bundlekeeping import expand_of
 from mpserver.conflicts import Conflict, find_conflicts
 from mpserver.errors import NeedsPerson, ReceiptsWrong
+from mpserver.handed import spell_path
 from mpserver.intake import Intake, Sheaf, bundle_up
 from mpserver.output import Shown
 from mpserver.receiptfiles import find_files
@@ -133,7 +134,7 @@ def _show_import(tally: Tally) -> Shown:
         "receipts": tally.receipts,
         "new": tally.new,
         "known": tally.known,
-        "failed": [{"file": str(path), "said": said} for path, said in tally.failed],
+        "failed": [{"file": spell_path(path), "said": said} for path, said in tally.failed],
         "conflicts": [_as_value(one) for one in tally.conflicts],
     }
     lines = [
