@@ -143,6 +143,45 @@ def test_a_csf_without_unlock_shuts_the_engine_too(counter: Counter, tmp_path: P
     assert (found["MP is shut"]["state"], found["MP is shut"]["exit_code"]) == ("ok", 0)
 
 
+def test_a_production_image_that_pins_no_key_is_judged_without_a_signature(counter: Counter, tmp_path: Path) -> None:
+    """T-626 Guard that burns: the check of a production image makes the signature that gives the key away.
+
+    Whether the key is a secret such an image does not say, so the open door alone fails it.
+    """
+    with imx_board(counter, tmp_path / "b") as (disk, tee):
+        anchors = disk / "usr/lib/mpagent/anchors.toml"
+        anchors.write_text(re.sub(r"(?m)^mp_key_ids = .*\n", "", anchors.read_text()))
+        readable = ask(disk, tee, "--production")
+        tee.break_next("NOT_SUPPORTED", command=1, times=None)
+        hidden = ask(disk, tee, "--production")
+        tee.change(access_control=True, faults=())
+        shut = ask(disk, tee, "--production")
+        assert tee.count_signatures() == 0
+        tee.change(access_control=False)
+        ask(disk, tee)
+        assert tee.count_signatures() > 0, "the plain doctor of an image that may sign tries it"
+    assert (readable[0], readable[1]["MP is shut"]["cause"]) == (77, "the MP public key can be read")
+    assert "not asked to sign (this image pins no key that signs)" in readable[1]["MP"]["cause"]
+    assert (hidden[0], hidden[1]["MP is shut"]["cause"]) == (
+        77,
+        "Linux may open the engine, and have it sign; nobody tried",
+    )
+    assert (shut[0], shut[1]["MP is shut"]["state"]) == (0, "ok")
+
+
+@pytest.mark.parametrize("folder", ["lib/optee_armtz", "usr/lib/optee_armtz"])
+def test_a_test_ta_that_only_lies_there_fails_a_production_image(counter: Counter, tmp_path: Path, folder: str) -> None:
+    """T-631 Sleeping door: xtest's mp_sign is installed, and tee-supplicant does not run while the doctor asks."""
+    with imx_board(counter, tmp_path / "b") as (disk, tee):
+        tee.change(access_control=True, supplicant=False)
+        assert ask(disk, tee, "--production")[0] == 0
+        (disk / folder).mkdir(parents=True)
+        (disk / folder / f"{MP_SIGN}.ta").touch()
+        code, found = ask(disk, tee, "--production")
+    assert (code, found["MP is shut"]["state"]) == (77, "broken")
+    assert "once tee-supplicant runs" in found["MP is shut"]["cause"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_doctor_that_is_stopped_leaves_no_process_asking(
     counter: Counter, tmp_path: Path, number: signal.Signals

@@ -129,7 +129,7 @@ def test_a_scan_of_a_bomb_keeps_its_memory(tmp_path: Path) -> None:
 
 
 def test_containers_inside_each_other_stop_at_a_depth() -> None:
-    """T-631 Recursion: a hundred archives inside each other."""
+    """T-630 Recursion: a hundred archives inside each other."""
     body = KEY
     for _ in range(100):
         body = gzip.compress(body)
@@ -143,7 +143,7 @@ def test_containers_inside_each_other_stop_at_a_depth() -> None:
 
 
 def test_a_quine_that_unpacks_to_itself_ends() -> None:
-    """T-631 Recursion: an archive that holds itself, by a partition that is the whole disk."""
+    """T-630 Recursion: an archive that holds itself, by a partition that is the whole disk."""
     disk = bytearray(64 * 1024)
     disk[446:462] = bytes([0, 0, 0, 0, 0x83, 0, 0, 0]) + struct.pack("<II", 0, 128)
     disk[510:512] = b"\x55\xaa"

@@ -87,7 +87,7 @@ def test_c_and_d_alone_are_shown_to_a_person() -> None:
 
 @pytest.mark.parametrize("mpmr", [mp.MPMR_ZERO, mp.MPMR_OPTEE, noise(32)])
 def test_evidence_of_a_board_of_this_product_is_a_leak(mpmr: bytes) -> None:
-    """T-626 Kept proof: an mpagent's record with its Proof was left on the image."""
+    """T-625 Kept proof: an mpagent's record with its Proof was left on the image."""
     found = walk_bytes(among(evidence(OTHER, mpmr)), (SOUGHT, OTHER_SOUGHT))
     assert tell(found) == {("mp-signature", "leak")}
     assert tell(walk_bytes(among(evidence(OTHER, mpmr)))) == {("mp-signature", "review")}

@@ -1,6 +1,7 @@
 """Manufacturing protection: does it sign, under which MPMR and key, and who else on this image could use it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 from mpagent.checkup.desk import CALL_S, Desk
@@ -10,7 +11,7 @@ from mpagent.errors import HardwareAbsent, HardwareGone
 from mpagent.hal.mp import UNKNOWN_PART, Part, causes
 from mpagent.hal.mp.causes import Cause
 from mpagent.hal.mp.door import PTA
-from mpagent.hal.mp.examination import Examination, TaState, examine
+from mpagent.hal.mp.examination import XTEST_MP_SIGN, Examination, TaState, examine
 from mpagent.hal.optee import check_node
 from mpagent.hal.ports import LifeCycle
 from mpwire import hkdf, mp
@@ -20,6 +21,8 @@ from mpwire.mpk import HiddenMpKey
 
 _CALLS_MAX: Final = 8
 """Opening twice, reading the key twice, signing, and three to spare."""
+_TA_FOLDERS: Final = ("lib/optee_armtz", "usr/lib/optee_armtz", "usr/lib64/optee_armtz")
+"""Where tee-supplicant looks for TAs (optee_client, TEEC_LOAD_PATH and its default)."""
 _UNLOCK_CAUSES: Final = (causes.CSF_WITHOUT_UNLOCK, causes.UNLOCK_ELSEWHERE, causes.UNLOCK_OR_B0)
 _MPMR_NAMES: Final = {
     mp.MPMR_ZERO: "zero: no OP-TEE with MP filled it in this boot chain",
@@ -55,7 +58,7 @@ def _look(desk: Desk) -> Iterator[Finding]:
             yield _judge_silence(unreachable)
         return
     try:
-        found = examine(desk.node, desk.choice.relay_tas, CALL_S, part, may_sign=not desk.choice.mp_secret)
+        found = examine(desk.node, desk.choice.relay_tas, CALL_S, part, may_sign=_may_sign(desk))
     except MpError as error:
         yield explain("MP", error, needed=needed, asked=_is_asked(desk))
         if desk.production:
@@ -63,7 +66,7 @@ def _look(desk: Desk) -> Iterator[Finding]:
         return
     yield from describe(desk, found, needed)
     if desk.production:
-        yield judge_production(found, signing_tried=not desk.choice.mp_secret)
+        yield judge_production(found, signing_tried=_may_sign(desk), is_installed=_has_xtest_ta(desk.root))
 
 
 def describe(desk: Desk, found: Examination, needed: bool) -> Iterator[Finding]:
@@ -74,8 +77,9 @@ def describe(desk: Desk, found: Examination, needed: bool) -> Iterator[Finding]:
     if cause is None:
         way = "OP-TEE's pseudo-TA" if found.door == PTA else f"the relay TA {found.door}"
         told = f"signs, through {way}"
-        if desk.choice.mp_secret:
-            told = f"gives its public key, through {way}; not asked to sign (mp_use = secret)"
+        if not _may_sign(desk):
+            why = "mp_use = secret" if desk.choice.mp_secret else "this image pins no key that signs"
+            told = f"gives its public key, through {way}; not asked to sign ({why})"
         yield Finding("MP", State.OK, told)
     elif desk.production and found.door is None and _is_shut(cause):
         yield Finding("MP", State.OK, f"{cause.text}; a production image needs no more")
@@ -87,6 +91,21 @@ def describe(desk: Desk, found: Examination, needed: bool) -> Iterator[Finding]:
         yield _tell_mpmr(found.mpmr)
     if found.public_key is not None:
         yield _tell_key(desk, found.public_key)
+
+
+def _may_sign(desk: Desk) -> bool:
+    """A signature gives a secret key away, so a production image has to say that its key is none before one is made.
+
+    Whether Linux can have one, the door tells: it is guarded where it is opened, and nowhere else.
+    """
+    if desk.choice.mp_secret:
+        return False
+    return not desk.production or (desk.device is not None and bool(desk.device.image.mp_key_ids))
+
+
+def _has_xtest_ta(root: Path) -> bool:
+    """Whether it lies where tee-supplicant looks, which may start later."""
+    return any(next((root / folder).glob(f"{XTEST_MP_SIGN}*"), None) is not None for folder in _TA_FOLDERS)
 
 
 def _tell_mpmr(mpmr: bytes) -> Finding:
@@ -166,19 +185,22 @@ def _judge_silence(error: MpError) -> Finding:
     return Finding("MP is shut", State.BROKEN, f"not knowable: {error}", advice, EX_OPERATOR)
 
 
-def judge_production(found: Examination, *, signing_tried: bool = True) -> Finding:
+def judge_production(found: Examination, *, signing_tried: bool = True, is_installed: bool = False) -> Finding:
     """On a production image nobody asks the engine any more, and who knows the public key may forge bundles for it.
 
-    Where signing was not tried, an engine without a key to give may sign all the same.
+    Where signing was not tried, an engine without a key to give may sign all the same. `is_installed` is of xtest's TA.
     """
     following = "build OP-TEE without CFG_NXP_CAAM_MP_NO_ACCESS_CTRL, and leave NXP's mp_sign and relay TAs out"
     why = None
-    if found.xtest_ta is TaState.ANSWERS:
+    if found.xtest_ta is not TaState.ANSWERS and is_installed:
+        why = "xtest's mp_sign TA is installed, and signs for anybody once tee-supplicant runs"
+    elif found.xtest_ta is TaState.ANSWERS:
         why = "xtest's mp_sign TA signs for anybody"
     elif found.key_readable:
         why = "the MP public key can be read"
     elif found.door is not None and not (signing_tried and found.cause in _UNLOCK_CAUSES):
-        why = "Linux may open the engine, and what it gives is not knowable now"
+        given = "what it gives is not knowable now" if signing_tried else "have it sign; nobody tried"
+        why = f"Linux may open the engine, and {given}"
     elif found.door is None and found.cause is not None and not _is_shut(found.cause):
         why = f"not knowable: {found.cause.text}"
     if why is not None:
