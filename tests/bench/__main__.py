@@ -12,6 +12,7 @@ from pathlib import Path
 import credential
 import enrolling
 import probing
+import receiving
 import sealing
 import serving
 from figures import describe_machine, summary
@@ -22,6 +23,7 @@ PARTS = {
     "sealing": sealing.measure,
     "probe": probing.measure,
     "credential": credential.measure,
+    "receipts": receiving.measure,
 }
 
 

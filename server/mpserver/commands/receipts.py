@@ -21,7 +21,7 @@ from mpserver.intake import Intake, Sheaf, bundle_up
 from mpserver.output import Shown
 from mpserver.receiptfiles import find_files
 from mpserver.receiving import Reception
-from mpserver.state import State, open_state
+from mpserver.state import Places, State, open_ledger, open_state
 from mpserver.store.bundles import BundleRow, list_bundles
 from mpserver.store.database import explained
 from mpserver.store.products import read_products
@@ -149,16 +149,17 @@ def _show_import(tally: Tally) -> Shown:
 
 def report_boards(options: argparse.Namespace) -> Shown:
     """From what is kept; exit 77 where something does not fit."""
-    state = open_state(options.dir)
+    places = Places(options.dir)
+    connection = open_ledger(places)
     try:
-        with explained(state.places.ledger):
-            state.connection.execute("BEGIN")  # one moment of a ledger that a server may be writing
-            bundles = {row.digest: row for row in list_bundles(state.connection) if _is_asked(row, options)}
-            told = describe_bundles(state.connection, bundles.values())
-            boards = list_boards(state.connection, bundles)
-            conflicts = list(find_conflicts(state.connection, bundles))
+        with explained(places.ledger):
+            connection.execute("BEGIN")  # one moment of a ledger that a server may be writing
+            bundles = {row.digest: row for row in list_bundles(connection) if _is_asked(row, options)}
+            told = describe_bundles(connection, bundles.values())
+            boards = list_boards(connection, bundles)
+            conflicts = list(find_conflicts(connection, bundles))
     finally:
-        state.close()
+        connection.close()
     value = {"bundles": told, "boards": boards, "conflicts": [_as_value(one) for one in conflicts]}
     return Shown(value, _as_report(told, boards, conflicts), CONFLICT if conflicts else 0)
 
