@@ -165,8 +165,9 @@ def test_a_token_that_was_pulled_is_not_taken_for_an_emptied_one(
 ) -> None:
     """T-603 Accident: the token is pulled out and put back. A slot without it has no keys either; no job has ended by
     that, no secret is gone, and the same process goes on once it is back."""
-    blob = authority.wrap(JOB, VALUE, b"")
+    blob, derived = authority.wrap(JOB, VALUE, b""), authority.derive(b"label", b"epoch")
     office.token.pull()
+    assert authority.derive(b"label", b"epoch") == derived  # as each Hello asks: it costs no operation of the token
     vault = authority.safe.vault
     verbs: list[Callable[[], object]] = [
         *(lambda: authority.sign("grant", b"x"), lambda: authority.unwrap(JOB, blob, b"")),

@@ -1,5 +1,6 @@
 """A server whose keys are in a token, as its operator has it: set up, serving over HTTPS, audited, and broken."""
 
+import os
 import sqlite3
 import time
 from contextlib import closing
@@ -8,10 +9,15 @@ from typing import Any
 
 import pytest
 
-from mpserver.token.pool import LOOK_AGAIN_S
+from mpserver.authority import FileAuthority, make_keystore
+from mpserver.keystore import Keystore
+from mpserver.token import objects, policy
+from mpserver.token.pool import LOOK_AGAIN_S, Session
 from mpsim.softhsm import PIN, SoftHsm
+from mpwire.secret import Secret
 from tests.mpserver.desk import Desk
 from tests.mpserver.server import run_tool, running, set_up
+from tests.mpserver.tokens import NOW, TokenOffice, safe_of
 
 LABEL = "oem"
 KEYS = [f"mpserver/{name}" for name in ("bundle", "ca", "grant", "head", "root", "symmetric")]
@@ -88,6 +94,22 @@ def test_the_pin_stands_nowhere_but_in_its_file(tmp_path: Path, token: SoftHsm, 
     assert PIN not in said + done.stdout + done.stderr
     for path in state.rglob("*"):
         assert not path.is_file() or PIN.encode() not in path.read_bytes(), path
+
+
+def test_the_token_derives_what_files_derive_from_the_same_root(tmp_path: Path) -> None:
+    """So that neither construction can move: a root known here is imported past the policy, which forbids it."""
+    root, office = Secret(os.urandom(32)), TokenOffice(tmp_path / "oem").found()
+    make_keystore(tmp_path / "keys", "lab", (), NOW)
+    (tmp_path / "keys" / "symmetric.key").write_text(root.reveal().hex())
+    files, token = FileAuthority(Keystore(tmp_path / "keys"), "lab", office.clock), office.open()
+
+    def take(session: Session) -> None:
+        template = objects.write_template(session, root, "SIGN", {**policy.CLOSED, "TOKEN": False})
+        session.objects[policy.SYMMETRIC] = session.raw.create_object(template)
+
+    safe_of(token).pool.run("importing", take)
+    for label, context in ((b"", b""), (b"mpagent/1/nonce", b"\0\0\0\1"), (os.urandom(200), os.urandom(5_000))):
+        assert token.derive(label, context) == files.derive(label, context)
 
 
 def test_status_tells_what_the_token_can_do(desk: Desk, token: SoftHsm) -> None:

@@ -1,7 +1,9 @@
 """P7 for the first command of all: an init that was cut leaves nothing that the next one cannot replace."""
 
+import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,12 +12,13 @@ from cryptography import x509
 from mpserver import cli
 from mpserver.keystore import STANDBY, Keystore
 from mpserver.state import Places
+from mpsim.softhsm import SoftHsm
 from tests.power.processes import KILLED, axe, list_calls, watch
 
 
-def init(directory: Path, *prefix: str) -> "subprocess.CompletedProcess[str]":
+def init(directory: Path, *prefix: str, token: Sequence[str] = ()) -> "subprocess.CompletedProcess[str]":
     """`mpserver init`, in a process of its own."""
-    command = [sys.executable, "-m", "mpserver", "--dir", str(directory), "init", "--realm", "lab"]
+    command = [sys.executable, "-m", "mpserver", "--dir", str(directory), "init", "--realm", "lab", *token]
     return subprocess.run([*prefix, *command], capture_output=True, text=True, check=False)
 
 
@@ -33,6 +36,32 @@ def test_init_killed_anywhere_is_done_by_the_next_init(tmp_path: Path, call: str
         done = init(directory)
         assert done.returncode == 0, done.stderr
         check_whole(directory)
+
+
+def test_init_with_a_token_killed_anywhere_is_done_by_the_next_init(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """T-610 Accident: as above, and what it left in the token is destroyed first: six keys in the end, all in use."""
+    log = tmp_path / "calls"
+    assert init(tmp_path / "watched", *watch("rename", log), token=make_token(tmp_path / "token")).returncode == 0
+    last = len(list_calls(log))
+
+    for number in (1, 2, 3, last // 2, last - 3, last - 1, last):
+        directory, token = tmp_path / f"server{number}", make_token(tmp_path / f"token{number}")
+        assert init(directory, *axe("rename", number), token=token).returncode == KILLED
+        done = init(directory, token=token)
+        assert done.returncode == 0, (number, done.stderr)
+        check_whole(directory)
+        capsys.readouterr()
+        assert cli.main(["--dir", str(directory), "hsm", "audit", "--json"]) == 0
+        assert len(json.loads(capsys.readouterr().out)) == 6
+
+
+def make_token(folder: Path) -> list[str]:
+    """An empty token in its slot, and what init is told of it."""
+    token = SoftHsm(folder, "oem")
+    token.initialize()
+    return ["--hsm", str(token.make_module()), "--token", "oem", "--pin-file", str(token.pin_file)]
 
 
 def check_whole(directory: Path) -> None:
