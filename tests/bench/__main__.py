@@ -15,6 +15,7 @@ import probing
 import receiving
 import sealing
 import serving
+import signing
 from figures import describe_machine, summary
 
 PARTS = {
@@ -24,6 +25,7 @@ PARTS = {
     "probe": probing.measure,
     "credential": credential.measure,
     "receipts": receiving.measure,
+    "signing": signing.measure,
 }
 
 
