@@ -128,10 +128,10 @@ class FileAuthority(IssuerAuthority):
         super().__init__(FileSafe(store), store, realm, clock)
 
 
-def open_safe(store: Keystore) -> Safe:
+def open_safe(store: Keystore, *, is_new: bool = False) -> Safe:
     """Files, or the token that the keystore names. Raises SetUp, StateBroke, StoreDamaged, TokenAway."""
     store.check_directories()
-    return open_token(store) if has_settings(store) else FileSafe(store)
+    return open_token(store, is_new=is_new) if has_settings(store) else FileSafe(store)
 
 
 def make_keystore(path: Path, realm: str, names: Sequence[str], now: int, token: TokenSettings | None = None) -> None:
@@ -143,7 +143,7 @@ def make_keystore(path: Path, realm: str, names: Sequence[str], now: int, token:
     store.make_directories()
     if token is not None:
         write_settings(store, token)
-    safe = open_safe(store)
+    safe = open_safe(store, is_new=True)
     root_key = safe.make_key(ROOT)
     root = certificates.make_root(root_key, f"mpserver {realm} root", now)
     store.write_public(f"{ROOT}.crt", root.public_bytes(Encoding.PEM))

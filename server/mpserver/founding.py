@@ -80,7 +80,7 @@ def _clear_token(store: Keystore, staging: Path) -> None:
     if not has_settings(store):
         return
     try:
-        open_safe(store).forget_all()
+        open_safe(store, is_new=True).forget_all()
     except MpError as error:
         raise SetUp(
             f"an init was interrupted, and the keys it left in a token cannot be destroyed: {error.detail or error};"

@@ -353,7 +353,7 @@ def test_an_init_cut_short_leaves_no_key_behind(tmp_path: Path) -> None:
     office.store.make_directories()
     write_settings(office.store, settings)
     for name in ("root", "grant"):  # so far it had come
-        open_safe(office.store).make_key(name)
+        open_safe(office.store, is_new=True).make_key(name)
 
     office.token.pull()
     with pytest.raises(SetUp, match=r"keys it left in a token cannot be destroyed.* put the token in, or remove"):

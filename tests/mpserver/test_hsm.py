@@ -243,7 +243,8 @@ def test_one_pin_for_two_people_and_a_label_that_does_not_fit_are_refused(
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "module = 1", "nonsense", 'module = "/x"', 'extra = "x"', 'check = "zz"'),
+        *("", "module = 1", "nonsense", 'module = "/x"', 'extra = "x"', 'check = "zz"', 'check = ""', 'check = "00"'),
+        'issuer = "00"',
         "\xff",
     ],
 )

@@ -3,7 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from mpserver.errors import SetUp
 from mpserver.token import policy
@@ -11,9 +11,7 @@ from mpserver.token.faults import explain, is_gone
 from mpserver.token.gcm import check_round_trip
 from mpserver.token.module import LABEL_BYTES, Module, load_module
 from mpserver.token.pool import Pool, Session, name_serial
-from mpserver.token.settings import TokenSettings, read_pin
-
-ISSUER_BYTES: Final = 16
+from mpserver.token.settings import ISSUER_BYTES, TokenSettings, read_pin
 
 
 def name_token(module: Path, token: str, serial: str, pin: str) -> TokenSettings:

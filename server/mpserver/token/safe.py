@@ -168,9 +168,9 @@ class _WrongTag(Exception):
     """What was to be opened is not what was wrapped."""
 
 
-def open_safe(store: Keystore) -> TokenSafe:
+def open_safe(store: Keystore, *, is_new: bool = False) -> TokenSafe:
     """By keys/hsm.toml. Raises SetUp, TokenAway, StoreDamaged."""
-    return TokenSafe(store, read_settings(store))
+    return TokenSafe(store, read_settings(store, is_new=is_new))
 
 
 def _destroy_all(session: Session) -> int:

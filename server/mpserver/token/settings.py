@@ -13,6 +13,8 @@ from mpserver.keystore import Keystore
 from mpwire.secret import Secret
 
 FILE: Final = "hsm.toml"
+ISSUER_BYTES: Final = 16
+CHECK_BYTES: Final = 32
 PIN_MAX_BYTES: Final = 255
 """Longest PIN taken, in bytes: SoftHSM2 takes as many."""
 _TEXT_KEYS: Final = ("module", "token", "serial", "pin", "issuer", "check")
@@ -49,8 +51,8 @@ def write_settings(store: Keystore, settings: TokenSettings) -> None:
     store.write_public(FILE, ("\n".join(lines) + "\n").encode())
 
 
-def read_settings(store: Keystore) -> TokenSettings:
-    """Raises SetUp naming the key."""
+def read_settings(store: Keystore, *, is_new: bool = False) -> TokenSettings:
+    """Raises SetUp naming the key. `check` may be empty only while an init is at work or was cut (`is_new`)."""
     path = store.path / FILE
     try:
         found = tomllib.loads(store.read_public(FILE).decode())
@@ -64,8 +66,8 @@ def read_settings(store: Keystore) -> TokenSettings:
         token=found["token"],
         serial=found["serial"],
         pin=found["pin"],
-        issuer=_read_hex(path, found, "issuer"),
-        check=_read_hex(path, found, "check"),
+        issuer=_read_hex(path, found, "issuer", ISSUER_BYTES),
+        check=b"" if is_new and not found["check"] else _read_hex(path, found, "check", CHECK_BYTES),
     )
 
 
@@ -108,8 +110,11 @@ def _find_pin(name: str) -> Path:
     return Path(folder) / name
 
 
-def _read_hex(path: Path, found: dict[str, Any], key: str) -> bytes:
+def _read_hex(path: Path, found: dict[str, Any], key: str, size: int) -> bytes:
     try:
-        return bytes.fromhex(found[key])
+        value = bytes.fromhex(found[key])
     except ValueError:
         raise SetUp(f"{path}: {key} is not hexadecimal") from None
+    if len(value) != size:
+        raise SetUp(f"{path}: {key} has {2 * size} hex digits; restore it from the backup")
+    return value
