@@ -6,6 +6,7 @@ from typing import Final
 from mpagent import errors
 from mpagent.durable import Damaged
 from mpwire.errors import Malformed, MpError, PeerBroke, Unauthentic
+from mpwire.jobsecret import Mistyped
 
 _BY_CHECK: Final[Mapping[str, str]] = {
     "quota": "the OEM raises the job's quota or opens another job",
@@ -21,6 +22,10 @@ _BY_CLASS: Final[tuple[tuple[type[MpError], str], ...]] = (
     (errors.AnchorsMissing, "flash an image that holds it, or name the folder that does with --root"),
     (errors.ConfigWrong, "correct it there and run the command again"),
     (errors.Busy, "wait for that process to end, or stop it"),
+    (errors.NoBundle, "put the bundle there; mpagent.toml says where it is looked for"),
+    (Mistyped, "scan or type it again, from the OEM's own print"),
+    (errors.BundleRefused, "use the bundle that was made for this board and image"),
+    (errors.BundleBroke, "copy the bundle again, from the OEM's own file"),
     (errors.NoServer, "bring the line up and run enroll again; nothing is lost"),
     (errors.Pending, "run enroll again later; the same bytes will be said"),
     (errors.RefusedForNow, "run enroll again later"),
@@ -54,7 +59,7 @@ def advise(error: MpError) -> str:
     """One clause without a full stop; empty where the failure says all."""
     if isinstance(error, errors.Refused) and error.check in _BY_CHECK:
         return _BY_CHECK[error.check]
-    if isinstance(error, errors.HardwareGone) and error.advice:
+    if isinstance(error, errors.HardwareGone | errors.BundleBroke) and error.advice:
         return error.advice
     return next((advice for kind, advice in _BY_CLASS if isinstance(error, kind)), "")
 

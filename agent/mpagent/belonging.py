@@ -3,22 +3,32 @@
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from mpagent.errors import ForeignDisk, HardwareGone
+from mpagent.errors import ConfigWrong, ForeignDisk, HardwareGone
 from mpagent.hal.ports import Board, Soc
+from mpagent.image import Image
 from mpagent.proof import name_board
-from mpagent.record import Record
+from mpagent.record import Record, Stage
 from mpwire.ueid import make_ueid
 
 _KEPT: Final = ("attest", "seal", "keys", "counter")
 """The choices a Proof and a vault depend on."""
 NAMED_BY_FUSES: Final = ("mp", "sim")
 """Backends of attest that need not be asked to know the board: a production image shuts the MP engine."""
-_FOREIGN: Final = "this disk belongs to another board: its record names another chip"
+FOREIGN: Final = "this disk belongs to another board: its record names another chip"
 
 
 def note_choice(board: Board) -> Mapping[str, str]:
     """What a record keeps of the backends in use."""
     return {sort: board.chosen[sort] for sort in _KEPT if sort in board.chosen}
+
+
+def check_flow(record: Record, image: Image) -> None:
+    """Raises ConfigWrong for a board that was provisioned in the other way than its image asks for."""
+    by_bundles = record.stage is Stage.APPLIED
+    if image.mp_use == "secret" and record.stage not in (Stage.BLANK, Stage.APPLIED):
+        raise ConfigWrong('this board was enrolled over a line, and its image says mp_use = "secret"')
+    if image.mp_use != "secret" and by_bundles:
+        raise ConfigWrong('this board was provisioned by bundles, and its image does not say mp_use = "secret"')
 
 
 def check_chip(record: Record, board: Board) -> None:
@@ -28,7 +38,7 @@ def check_chip(record: Record, board: Board) -> None:
     """
     check_choice(record, board.chosen, _KEPT)
     if record.ueid is not None and record.ueid != name_board(board):
-        raise ForeignDisk(_FOREIGN)
+        raise ForeignDisk(FOREIGN)
 
 
 def check_fuses(record: Record, soc: Soc) -> None:
@@ -40,7 +50,7 @@ def check_fuses(record: Record, soc: Soc) -> None:
     if facts.uid is None:
         raise HardwareGone("this board is named by its fuse UID, and the chip gives none")
     if record.ueid != make_ueid("mp", facts.family, facts.uid):
-        raise ForeignDisk(_FOREIGN)
+        raise ForeignDisk(FOREIGN)
 
 
 def check_choice(record: Record, chosen: Mapping[str, str], sorts: Collection[str]) -> None:

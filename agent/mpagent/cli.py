@@ -10,12 +10,25 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Final, NoReturn
 
-from mpagent.commands import completion, credentials, doctor, enroll, evidence, face, finish, inspect, secret, status
+from mpagent.commands import (
+    completion,
+    credentials,
+    doctor,
+    enroll,
+    evidence,
+    face,
+    finish,
+    inspect,
+    offline,
+    secret,
+    status,
+)
 from mpagent.version import VERSION
 from mpwire.errors import MpError
 
 COMMANDS: Final[dict[str, ModuleType]] = {
     "enroll": enroll,
+    "offline": offline,
     "status": status,
     "face": face,
     "doctor": doctor,

@@ -65,6 +65,8 @@ class Device(NamedTuple):
         from mpagent.hal.choose import open_board  # hardware libraries are imported by the backend in use
 
         attest = self.journal(lambda _text: None).peek()[0].chosen.get("attest")
+        if self.choice.mp_secret:
+            attest = attest or self.choice.attest[0]
         if self.image.phase == "final" and attest in NAMED_BY_FUSES:
             with self._open_shut_board(attest) as board:
                 yield board
@@ -99,6 +101,10 @@ class Device(NamedTuple):
     def vault(self, board: Board) -> Vault:
         """The secrets, under this board's sealer."""
         return Vault(self.disk, board.sealer, board.counter, os.urandom)
+
+    def below(self, path: Path) -> Path:
+        """A path of the settings, which are from the root on."""
+        return self.places.root / path.relative_to("/")
 
     def route(self, record: Record) -> Route:
         """Where the issuer is, and the time its certificates are held against. Raises ConfigWrong without a server."""

@@ -8,16 +8,17 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from mpagent.errors import StorageBroke, StorageFull
 from mpwire.errors import MpError, Retry
 
 TRAILER_BYTES: Final = 32
 _TEMPORARY: Final = ".new"
+_READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _SET_ASIDE_MAX: Final = 100
 """Damaged files kept beside the good one; beyond that the last is replaced."""
 _FULL: Final = {
@@ -55,7 +56,7 @@ class Disk:
         path = self.folder / name
         with told("read", path):
             try:
-                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+                descriptor = os.open(path, _READ)
             except (FileNotFoundError, NotADirectoryError):
                 return None
             with open(descriptor, "rb", buffering=0) as file:
@@ -70,7 +71,7 @@ class Disk:
     def write(self, name: str, content: bytes) -> None:
         """Replace one file. On StorageFull or StorageBroke the former content stands and nothing else is left."""
         path = self.folder / name
-        fresh = path.with_name(f".{path.name}{_TEMPORARY}")
+        fresh = _fresh(path)
         with told("write", path):
             _make_folder(path.parent)
             try:
@@ -80,6 +81,52 @@ class Disk:
                 _forget(fresh)
                 raise
             _sync_folder(path.parent)
+
+    def stage(self, name: str, chunks: Iterable[bytes]) -> None:
+        """Write beside NAME what is too large to hold, synced and without a trailer; `publish` gives it the name.
+
+        On any failure, of the chunks too, nothing is left; a cut leaves what `prepare` removes.
+        """
+        path = self.folder / name
+        fresh = _fresh(path)
+        with told("write", path):
+            _make_folder(path.parent)
+            try:
+                _write_chunks(fresh, chunks)
+            except Exception:
+                _forget(fresh)
+                raise
+
+    def publish(self, name: str) -> None:
+        """What was staged is the file of this name from here on, durably."""
+        path = self.folder / name
+        with told("write", path):
+            os.replace(_fresh(path), path)
+            _sync_folder(path.parent)
+
+    def unstage(self, name: str) -> None:
+        """Forget what was staged and not published; nothing there is fine."""
+        _forget(_fresh(self.folder / name))
+
+    def open(self, name: str, *, staged: bool = False) -> BinaryIO:
+        """A large file to read from, as `stage` wrote it. Raises Damaged where there is none; the caller closes it."""
+        path = self.folder / name
+        with told("read", path):
+            try:
+                descriptor = os.open(_fresh(path) if staged else path, _READ)
+            except FileNotFoundError:
+                raise Damaged(f"{path} is gone") from None
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.close(descriptor)
+                raise Damaged(f"{path} is not a file")
+            return os.fdopen(descriptor, "rb")
+
+    def measure_free(self) -> int:
+        """Bytes that can still be written."""
+        there = next(one for one in (self.folder, *self.folder.parents) if one.exists())
+        with told("measure", there):
+            space = os.statvfs(there)
+        return space.f_bavail * space.f_frsize
 
     def remove(self, name: str) -> None:
         """Take a file away for good; one that is not there is fine."""
@@ -112,6 +159,10 @@ class Disk:
         return fresh.name
 
 
+def _fresh(path: Path) -> Path:
+    return path.with_name(f".{path.name}{_TEMPORARY}")
+
+
 def _read_up_to(descriptor: int, high: int) -> bytes:
     parts: list[bytes] = []
     left = high
@@ -122,11 +173,16 @@ def _read_up_to(descriptor: int, high: int) -> bytes:
 
 
 def _write_synced(path: Path, content: bytes) -> None:
+    _write_chunks(path, (content,))
+
+
+def _write_chunks(path: Path, chunks: Iterable[bytes]) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(descriptor, view) :]
+        for chunk in chunks:
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(descriptor, view) :]
         os.fdatasync(descriptor)
     finally:
         os.close(descriptor)

@@ -51,6 +51,31 @@ class RefusedForNow(Refused):
     exit_code, retry = 75, Retry.LATER
 
 
+class NoBundle(MpError):
+    """Nothing lies where bundles are looked for; it may still be put there."""
+
+    exit_code, retry = 69, Retry.LATER
+
+
+class BundleBroke(MpError):
+    """A bundle that is torn, malformed, or not signed by anybody whose word counts. Nothing we keep has changed."""
+
+    exit_code, retry = 76, Retry.OPERATOR
+
+    def __init__(self, check: str, public: str, *, advice: str = "", detail: str = "") -> None:
+        super().__init__(public, detail=detail)
+        self.check = check
+        """Its name in docs/wire.md 11.4."""
+        self.advice = advice
+        """What to do about this one, as a clause without a full stop."""
+
+
+class BundleRefused(BundleBroke):
+    """A whole bundle that is not for this board, this image or this time, or lacks its job secret: a person acts."""
+
+    exit_code, retry = 77, Retry.OPERATOR
+
+
 class StorageFull(MpError):
     """The state partition cannot take a new file: full, or read-only. What was there is as it was."""
 

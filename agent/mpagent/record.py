@@ -30,12 +30,14 @@ class Stage(StrEnum):
     """The production image unsealed every slot: the outbox is the final Receipt."""
     FINAL = "final"
     """The issuer closed that as well."""
+    APPLIED = "applied"
+    """Bundles provisioned it (docs/wire.md 11.4): the vault holds every slot and was unsealed. Nobody is answered."""
 
 
-HOLDS_SECRETS = frozenset((Stage.KEPT, Stage.DONE, Stage.SHOWN, Stage.FINAL))
+HOLDS_SECRETS = frozenset((Stage.KEPT, Stage.DONE, Stage.SHOWN, Stage.FINAL, Stage.APPLIED))
 """The vault is whole and was unsealed once."""
-FINISHED = frozenset((Stage.DONE, Stage.SHOWN, Stage.FINAL))
-"""The issuer closed the enrollment."""
+FINISHED = frozenset((Stage.DONE, Stage.SHOWN, Stage.FINAL, Stage.APPLIED))
+"""The issuer closed the enrollment, or a bundle needs no closing."""
 
 
 class Record(NamedTuple):
@@ -51,6 +53,7 @@ class Record(NamedTuple):
     proof: bytes | None = None
     job: str | None = None
     grant_digest: bytes | None = None
+    """SHA-256 of what brought the secrets: of the Grant, or of the bundle taken last."""
     generation: int = 0
     """Vault generation this record stands on; 0 is none."""
     epoch: int = 0
@@ -76,7 +79,7 @@ RECORD = MapOf(
     Field(5, "challenge", Octets(1, 8_192), "Challenge as heard", required=False),
     Field(6, "proof", Octets(1, 65_536), "Proof as said", required=False),
     Field(7, "job", NAME, "job of the Grant", required=False),
-    Field(8, "grant_digest", HASH, "SHA-256 of the Grant kept", required=False),
+    Field(8, "grant_digest", HASH, "SHA-256 of the Grant or bundle kept", required=False),
     Field(9, "generation", Integer(), "vault generation"),
     Field(10, "epoch", Integer(), "lowest issuer epoch believed"),
     Field(11, "time_floor", Integer(), "time floor"),

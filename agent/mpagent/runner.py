@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from mpagent.belonging import check_chip
+from mpagent.belonging import check_chip, check_flow
 from mpagent.enrollment import STORY, Tools, is_over
 from mpagent.errors import Pending, RefusedForNow, Tampered
 from mpagent.ports import Journal, Latch, Link
@@ -43,6 +43,7 @@ def run(parts: Parts) -> Record:
 
 def _run(parts: Parts) -> Record:
     record, tools = parts.journal.load(), parts.tools
+    check_flow(record, tools.image)
     check_chip(record, tools.board)
     _discard(parts, record)  # a cut may have come between the record and this
     unsealed_now, asked_anew = record.stage not in HOLDS_SECRETS, 0

@@ -20,6 +20,11 @@ class Settings(NamedTuple):
     """info: `enroll` tells its progress on standard error; error: it tells failures only."""
     indicator: tuple[str, ...] = ()
     """LEDs that show how the board stands, as /sys/class/leds names them."""
+    bundle: tuple[Path, ...] = ()
+    """Where bundles are looked for: files, folders of *.mpbundle, block devices. From the root on, as the next two."""
+    receipts: Path | None = None
+    """A folder that takes the receipts of bundles; it is not made."""
+    job_secret_file: Path | None = None
 
 
 def _url(scheme: str) -> Any:
@@ -47,12 +52,26 @@ def _led(value: Any) -> str:
     return name
 
 
+def _absolute(value: Any) -> Path:
+    if not isinstance(value, str) or not value.isprintable() or not value.startswith("/"):
+        raise ValueError("a path from the root on, /...")
+    return Path(value)
+
+
+def _places(value: Any) -> tuple[Path, ...]:
+    several: tuple[Path, ...] = list_of(_absolute, 1, 8)(value if isinstance(value, list) else [value])
+    return several
+
+
 _KNOWN: Final = {
     "server": Key(_url("https")),
     "proxy": Key(_url("http")),
     "wait_limit_s": Key(whole(1, 31_536_000)),
     "log": Key(one_of("error", "info")),
     "indicator": Key(list_of(_led, 1, 4)),
+    "bundle": Key(_places),
+    "receipts": Key(_absolute),
+    "job_secret_file": Key(_absolute),
 }
 
 

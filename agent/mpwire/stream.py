@@ -53,6 +53,14 @@ def open_chunks(key: Secret, read: Callable[[int], bytes], size: int) -> Iterato
         yield plain
 
 
+def open_last(key: Secret, sealed: bytes, number: int) -> bytes:
+    """The last chunk alone, which shows that nothing is cut off. Raises Unauthentic("bundle-open")."""
+    try:
+        return AESGCM(key.reveal()).decrypt(_nonce(number, True), sealed, None)
+    except (InvalidTag, ValueError):
+        raise Unauthentic("bundle-open") from None
+
+
 def read_plain(file: BinaryIO) -> Iterator[bytes]:
     """A file in chunks as `seal_chunks` takes them, whatever a single read gives."""
     while chunk := file.read(BUNDLE_CHUNK_BYTES):

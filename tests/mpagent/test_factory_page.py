@@ -5,6 +5,7 @@ from collections import Counter
 
 from mpagent.advice import _BY_CLASS
 from mpagent.face.screen import _WORDS
+from mpagent.offline.words import WORDS
 from tests.walls.rooms import ROOT
 from tests.walls.test_check_names import REFUSALS
 from tests.walls.test_exit_codes import failures
@@ -18,8 +19,9 @@ WORD = re.compile(r"^\| \*\*([A-Z]+)\*\* \|", re.MULTILINE)
 
 def test_every_reason_has_one_answer() -> None:
     classes = {kind.__name__ for kind, _ in _BY_CLASS}
-    assert (REFUSALS | classes | OWN) - set(NAMED) == set()
-    assert set(NAMED) - (REFUSALS | OWN | {kind.__name__ for kind in failures("mpwire", "mpagent")}) == set()
+    bundles = set(WORDS)
+    assert (REFUSALS | classes | bundles | OWN) - set(NAMED) == set()
+    assert set(NAMED) - (REFUSALS | bundles | OWN | {kind.__name__ for kind in failures("mpwire", "mpagent")}) == set()
     assert {name: times for name, times in NAMED.items() if times > 1} == {}
 
 

@@ -65,11 +65,12 @@ def _run(arguments: Namespace, result: dict[str, Any], herald: "Herald") -> None
     finally:
         result["seconds"] = round(time.monotonic() - start, 3)
     result["result"] = "PASS"
-    herald.succeed(f"{len(result['slots'])} slots unsealed in this boot, ledger index {result['ledger_index']}")
+    proof = result.get("standing") or f"ledger index {result['ledger_index']}"
+    herald.succeed(f"{len(result['slots'])} slots unsealed in this boot, {proof}")
     if arguments.json:
         put_json(result)
     else:
-        put_line(f"PASS {result['ueid']} {len(result['slots'])} slots, ledger index {result['ledger_index']}")
+        put_line(f"PASS {result['ueid']} {len(result['slots'])} slots, {proof}")
 
 
 def _put_failed(error: MpError) -> None:
@@ -92,7 +93,10 @@ def _enroll(arguments: Namespace, result: dict[str, Any], herald: "Herald") -> N
     herald.begin(device.image.product, silent=device.settings.log == "error")
     with device.hold("enroll"), device.open_board() as board:
         try:
-            _attempt(device, board, herald, once=arguments.once)
+            if device.image.mp_use == "secret":
+                result.update(_attempt_offline(device, board, herald, once=arguments.once))
+            else:
+                _attempt(device, board, herald, once=arguments.once)
         finally:
             record, damages = device.journal(herald).peek()
             result.update(_describe(device, board, record), damaged=list(damages))
@@ -119,6 +123,31 @@ def _attempt(device: "Device", board: "Board", herald: "Herald", once: bool) -> 
     finally:
         link.close()
     _order(device, board)
+
+
+def _attempt_offline(device: "Device", board: "Board", herald: "Herald", once: bool) -> dict[str, Any]:
+    """By bundles, which are waited for as a server is (docs/wire.md 11.4)."""
+    from mpagent.herald import Watched
+    from mpagent.offline.compose import make_parts
+    from mpagent.offline.pickup import Result, pick_up
+    from mpagent.offline.telling import describe_result
+    from mpagent.runner import Patience, run_patiently
+
+    journal = Watched(device.journal(herald), herald.note)
+    parts = make_parts(device, board, journal, herald, ())
+    found: list[Result] = []
+
+    def attempt() -> "Record":
+        found.append(pick_up(parts))
+        return found[-1].record
+
+    if once:
+        attempt()
+    else:
+        patience = Patience(herald.sleep, time.monotonic, os.urandom, herald.wait, device.settings.wait_limit_s)
+        run_patiently(lambda: herald.attempt(attempt), patience)
+    _order(device, board)
+    return describe_result(found[-1])
 
 
 def _order(device: "Device", board: "Board") -> None:

@@ -2,11 +2,16 @@
 
 import sys
 from argparse import ArgumentParser, Namespace
+from collections import deque
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mpagent.compose import Device
+    from mpagent.slots import VaultSlot
 
 ABOUT = "list the secrets of this board, or get one"
 
@@ -60,9 +65,23 @@ def _get(device: "Device", arguments: Namespace) -> None:
     unlocked, _ = unlock(device)
     if arguments.name not in unlocked.names:
         arguments.parser.error(f"no secret {arguments.name!r} here; there are: {', '.join(sorted(unlocked.names))}")
-    value = unlocked.read(arguments.name).value
-    content = value.reveal().hex().encode() + b"\n" if arguments.hex else value.reveal()
-    if arguments.output is None:
-        put_bytes(content)
-    else:
-        write_secret(arguments.output, content)
+    slot = unlocked.read(arguments.name)
+    if slot.kind == "update-key":
+        arguments.parser.error(f"{arguments.name!r} is the key of an update authority, which nobody but mpagent uses")
+    chunks = _read_file(device, slot) if slot.kind == "file" else iter((slot.value.reveal(),))
+    if arguments.hex:
+        chunks = chain((chunk.hex().encode() for chunk in chunks), (b"\n",))
+    if arguments.output is not None:
+        write_secret(arguments.output, chunks)
+        return
+    for chunk in chunks:
+        put_bytes(chunk)
+
+
+def _read_file(device: "Device", slot: "VaultSlot") -> "Iterator[bytes]":
+    """A file of a bundle, read whole once before its first byte is given out. Raises Damaged."""
+    from mpagent.offline.files import read_file, read_note
+
+    note = read_note(slot)
+    deque(read_file(device.disk, note), maxlen=0)
+    return read_file(device.disk, note)

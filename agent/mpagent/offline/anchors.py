@@ -5,7 +5,6 @@ from typing import Final
 from mpagent.hal.choose import CLASS_KEYS, BoardChoice
 from mpagent.image import Image
 from mpagent.tomlfile import Key, Table, truth
-from mpwire.bundle import POLICY
 from mpwire.messages.bundle import UPDATE_AUTHORITIES
 from mpwire.messages.grant import KINDS_MADE
 
@@ -15,6 +14,9 @@ UNSERVED: Final = ("update-key", "file")
 """Kinds that no unit, volume or keyring gets: the one is for the agent alone, the other is streamed by `secret get`."""
 UPDATE_SLOT: Final = {authority: f"update-{authority}" for authority in UPDATE_AUTHORITIES}
 """Where the key of an update authority lies (docs/wire.md 11.5)."""
+POLICY: Final = "policy"
+"""Name of the component with the rights of update authorities (docs/wire.md 11.1); spelled here, as nothing heavy may
+be loaded to read a configuration."""
 _OFFLINE: Final = {"wipe": Key(truth)}
 
 

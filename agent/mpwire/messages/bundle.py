@@ -94,7 +94,7 @@ BUNDLE = MapOf(
     Field(4, "authority", OneOf(*AUTHORITIES), "whose key it is under; `mp`: the first loading"),
     Field(5, "version", Integer(low=1), "of this bundle, among those of its authority"),
     Field(6, "minimum", Integer(), "no bundle of this authority below it any more, from this one on"),
-    Field(7, "made_at", Integer(), "seconds since 1970, UTC: raises the device's time floor"),
+    Field(7, "made_at", Integer(), "seconds since 1970, UTC: raises the time floor (11.4.5)"),
     Field(8, "expires", Integer(), "seconds since 1970, UTC: not taken by a time floor above it"),
     Field(9, "conditions", CONDITIONS, "which boards may take it"),
     Field(10, "salt", Octets(32), "random, fresh for every bundle"),
