@@ -146,10 +146,13 @@ def test_boards_beyond_the_quota_of_the_job_are_named_whatever_bundle_they_took(
 ) -> None:
     """T-716 Overproduction: two bundles of one job, each within its quantity."""
     lot = Lot(Desk(tmp_path, capsys), quota=3)
-    one, two = lot.print_bundle(quantity=2), lot.print_bundle(version=2, quantity=2)
+    one, two = lot.print_bundle(quantity=2), lot.print_bundle(version=2, quantity=3)
     path = lot.write("a.receipts", *(say(make_board(), bundle) for bundle in (one, one, two, two)))
     told = lot.desk.read("receipts", "import", path, code=77)
     assert kinds(told) == ["over-quantity"] and "job lot-1" in told["conflicts"][0]["said"]
+    path = lot.write("b.receipts", *(say(make_board(), two) for _ in range(2)))
+    told = lot.desk.read("receipts", "import", path, code=77)
+    assert sorted("job lot-1" in one["said"] for one in told["conflicts"]) == [False, True]
 
 
 def test_a_chip_that_is_not_on_the_list_is_told_and_who_is_missing_too(lot: Lot) -> None:

@@ -138,12 +138,13 @@ def find_clashes(connection: Connection) -> Iterator[Clash]:
 
 
 def find_surplus(connection: Connection, bundles: Iterable[BundleRow]) -> Iterator[Surplus]:
-    """Boards beyond a bundle's quantity, and beyond the quota of a job by its first loadings."""
-    jobs = set[str]()
+    """Boards beyond a bundle's quantity; then others beyond the quota of a job, by its first loadings."""
+    jobs, told = set[str](), set[bytes]()
     for bundle in bundles:
         if bundle.quantity is not None:
             rows = _in_order(connection, "bundle = ?", bundle.digest, bundle.quantity)
             for place, (ueid, key) in enumerate(rows, bundle.quantity + 1):
+                told.add(ueid)
                 yield Surplus(ueid, key, place, bundle.quantity, bundle.digest, bundle.job)
         if bundle.authority == "mp":
             jobs.add(bundle.job)
@@ -151,7 +152,8 @@ def find_surplus(connection: Connection, bundles: Iterable[BundleRow]) -> Iterat
         (quota,) = connection.execute("SELECT quota FROM jobs WHERE name = ?", (job,)).fetchone()
         which = "bundle IN (SELECT digest FROM bundles WHERE job = ? AND authority = 'mp')"
         for place, (ueid, key) in enumerate(_in_order(connection, which, job, quota), quota + 1):
-            yield Surplus(ueid, key, place, quota, None, job)
+            if ueid not in told:
+                yield Surplus(ueid, key, place, quota, None, job)
 
 
 def _in_order(connection: Connection, which: str, what: object, after: int) -> list[tuple[bytes, bytes]]:

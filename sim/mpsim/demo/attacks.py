@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from mpsim.demo.boards import Board
+from mpsim.demo.boards import LineBoard
 from mpsim.demo.expecting import expect
 from mpsim.demo.office import JOB, QUOTA, Office
 from mpsim.demo.tap import Oem, Tap
@@ -50,12 +50,12 @@ class Recording:
         return self.said[2]
 
 
-def open_board(board: Board, note: Note) -> str:
+def open_board(board: LineBoard, note: Note) -> str:
     """Genuine silicon whose fuses nobody has closed; its test key is registered, so that the life cycle decides."""
     return _refused_by_server(board, "life-cycle", note)
 
 
-def clone(board: Board, office: Office, original: str, note: Note) -> str:
+def clone(board: LineBoard, office: Office, original: str, note: Note) -> str:
     """The chip identity of a good board, under device keys of the cloner's own. The good one stays as it was."""
     reason = _refused_by_server(board, "clone", note)
     unit = office.ask("device", "show", original)
@@ -64,7 +64,7 @@ def clone(board: Board, office: Office, original: str, note: Note) -> str:
     return reason
 
 
-def over_quota(board: Board, office: Office, note: Note) -> str:
+def over_quota(board: LineBoard, office: Office, note: Note) -> str:
     """A fifth good board, on a job for four."""
     reason = _refused_by_server(board, "quota", note)
     job = office.ask("job", "show", JOB)
@@ -72,7 +72,7 @@ def over_quota(board: Board, office: Office, note: Note) -> str:
     return reason
 
 
-def cloned_disk(board: Board, note: Note) -> str:
+def cloned_disk(board: LineBoard, note: Note) -> str:
     """The whole disk of a finished board, on another chip: it stops before it asks anybody."""
     before = board.snapshot()
     done, result = board.enroll(note)
@@ -83,7 +83,7 @@ def cloned_disk(board: Board, note: Note) -> str:
     return FOREIGN_DISK
 
 
-def wrong_server_ca(board: Board, stranger: Office, home: str, note: Note) -> str:
+def wrong_server_ca(board: LineBoard, stranger: Office, home: str, note: Note) -> str:
     """A server with a CA of its own on the line: TLS ends before the board has said a byte of the exchange."""
     board.connect(stranger.address)
     done, result = board.enroll(note)
@@ -95,7 +95,7 @@ def wrong_server_ca(board: Board, stranger: Office, home: str, note: Note) -> st
     return UNKNOWN_AUTHORITY
 
 
-def tampered_grant(board: Board, office: Office, oem: Oem, note: Note) -> str:
+def tampered_grant(board: LineBoard, office: Office, oem: Oem, note: Note) -> str:
     """A proxy under the OEM's own root flips one bit of the Grant. What the board keeps is as before."""
     before: list[dict[str, str]] = []
 
@@ -150,7 +150,7 @@ def message_of(raw: bytes) -> int:
     return number if isinstance(number, int) else 0
 
 
-def _refused_by_server(board: Board, check: str, note: Note) -> str:
+def _refused_by_server(board: LineBoard, check: str, note: Note) -> str:
     done, result = board.enroll(note)
     expect(board.name, (OPERATOR, check), (done.code, _error_of(result).get("check")), board.log)
     expect(f"{board.name}: slots on the board", [], board.read_status()["slots"], board.log)

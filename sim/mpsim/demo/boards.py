@@ -1,4 +1,4 @@
-"""The boards of the demo: a folder with a chip and a disk, and the commands run on it."""
+"""The boards of both demos: a folder with a chip and a disk, and the commands run on it."""
 
 import hashlib
 import re
@@ -50,14 +50,10 @@ class Board:
         shutil.rmtree(self.disk)
         shutil.copytree(other.disk, self.disk)
 
-    def install(self, anchors: str, server: str) -> None:
-        """Flash the provisioning image and connect it to a line."""
+    def flash(self, anchors: str, settings: str) -> None:
+        """The provisioning image, and what the factory sets."""
         (self.disk / "usr/lib/mpagent/anchors.toml").write_text(anchors, encoding="utf-8")
-        self.connect(server)
-
-    def connect(self, server: str) -> None:
-        """Which server the line leads to."""
-        (self.disk / "etc/mpagent/mpagent.toml").write_text(f'server = "{server}"\n', encoding="utf-8")
+        (self.disk / "etc/mpagent/mpagent.toml").write_text(settings, encoding="utf-8")
 
     def power_cycle(self) -> None:
         """Off and on."""
@@ -104,3 +100,19 @@ class Board:
         done = self.children.run(self.name, *command, silent=True)
         expect(f"{self.name} unseals {name}", 0, done.code, done.log)
         return done.output
+
+
+class LineBoard(Board):
+    """A board on a line with a network."""
+
+    def install(self, anchors: str, server: str) -> None:
+        """Flash the provisioning image and connect it to a line."""
+        self.flash(anchors, _write_settings(server))
+
+    def connect(self, server: str) -> None:
+        """Which server the line leads to."""
+        (self.disk / "etc/mpagent/mpagent.toml").write_text(_write_settings(server), encoding="utf-8")
+
+
+def _write_settings(server: str) -> str:
+    return f'server = "{server}"\n'

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from mpsim.demo import attacks
 from mpsim.demo.attacks import Recording
-from mpsim.demo.boards import Board
+from mpsim.demo.boards import LineBoard
 from mpsim.demo.children import Children
 from mpsim.demo.expecting import expect
 from mpsim.demo.office import JOB, PRODUCT, QUOTA, SLOTS, Office, read_class_key, write_product
@@ -35,7 +35,7 @@ ATTACKS: Final = (
 class Provisioned:
     """One row of the table and of the report."""
 
-    board: Board
+    board: LineBoard
     row: dict[str, Any]
 
 
@@ -59,11 +59,11 @@ class Demo:
         """The server, as a board's image knows it."""
         return Oem(self.office.address, tomllib.loads(self.images["sim"])["tls_roots"][0])
 
-    def board(self, name: str, what: str) -> Board:
+    def board(self, name: str, what: str) -> LineBoard:
         """A board that is not made yet."""
-        return Board(name, what, self.out / name, self.children)
+        return LineBoard(name, what, self.out / name, self.children)
 
-    def make_sim_board(self, name: str, what: str, *options: str) -> Board:
+    def make_sim_board(self, name: str, what: str, *options: str) -> LineBoard:
         """A simulated part with the provisioning image on its disk."""
         board = self.board(name, what)
         board.make(*options)
@@ -252,7 +252,7 @@ def _add_product(demo: Demo, mp_keys: list[str], record: dict[str, object], ek_n
     demo.office.command("product", "add", str(file))
 
 
-def _provision(demo: Demo, board: Board) -> None:
+def _provision(demo: Demo, board: LineBoard) -> None:
     """One enrollment that must end well; its row, with the grade as the server has it."""
     begin = time.monotonic()
     result = board.enroll_well(demo.screen.note)
