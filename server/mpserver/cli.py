@@ -8,7 +8,22 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, NoReturn
 
-from mpserver.commands import completion, deciding, doctor, hsm, key, legacy, looking, mp, receipts, scan, serving, tpm
+from mpserver.commands import (
+    authority,
+    bundle,
+    completion,
+    deciding,
+    doctor,
+    hsm,
+    key,
+    legacy,
+    looking,
+    mp,
+    receipts,
+    scan,
+    serving,
+    tpm,
+)
 from mpserver.errors import Usage
 from mpserver.output import write_shown
 from mpserver.state import DEFAULT_DIRECTORY
@@ -21,6 +36,8 @@ COMMANDS: Final[tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]]
     ("product", "add and show products; print an image's anchors", deciding.add_product),
     ("key", "register attester keys; sign lists of them", key.configure),
     ("mp", "read U-Boot logs, verify MP signatures, compare boards' MP keys", mp.configure),
+    ("bundle", "make and check bundles, for lines without a network", bundle.configure),
+    ("authority", "who may make bundles after the first loading, and with which keys", authority.configure),
     ("legacy", "read NXP's old key files, so that their values can go into bundles", legacy.configure),
     ("scan-image", "look for the MP key and what gives it away in images that ship", scan.configure),
     ("scan-filter", "make what finds an MP key and does not tell it", scan.configure_filter),

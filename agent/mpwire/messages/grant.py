@@ -199,16 +199,32 @@ def make_check_value(check_key: Secret, slot: str, version: int, value: Secret) 
     return hmac.digest(check_key.reveal(), message, hashlib.sha256)[:CHECK_BYTES]
 
 
+class RunningCheck:
+    """The same over a value of `size` bytes that goes by in chunks."""
+
+    def __init__(self, check_key: Secret, slot: str, version: int, size: int) -> None:
+        self._left = size
+        self._mac = hmac.new(check_key.reveal(), b"\x83" + encode_text(slot) + encode_integer(version), hashlib.sha256)
+        self._mac.update(head_octets(size))
+
+    def update(self, chunk: bytes) -> None:
+        """The next bytes of the value."""
+        self._mac.update(chunk)
+        self._left -= len(chunk)
+
+    def finish(self) -> bytes:
+        """Raises ValueError where it was not `size` bytes."""
+        if self._left:
+            raise ValueError("not the bytes that were promised")
+        return self._mac.digest()[:CHECK_BYTES]
+
+
 def make_check_value_of_file(check_key: Secret, slot: str, version: int, size: int, chunks: Iterable[bytes]) -> bytes:
     """The same over a value of `size` bytes that comes in chunks. Raises ValueError where they are not as many."""
-    running = hmac.new(check_key.reveal(), b"\x83" + encode_text(slot) + encode_integer(version), hashlib.sha256)
-    running.update(head_octets(size))
+    running = RunningCheck(check_key, slot, version, size)
     for chunk in chunks:
         running.update(chunk)
-        size -= len(chunk)
-    if size:
-        raise ValueError("not the bytes that were promised")
-    return running.digest()[:CHECK_BYTES]
+    return running.finish()
 
 
 def make_grant_info(grant: Grant, proof_hash: bytes, issuer_hash: bytes) -> bytes:

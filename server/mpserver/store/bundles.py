@@ -1,6 +1,6 @@
 """Bundles that left the house: what the ledger file keeps of each, and nothing of any value but its keyed check."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from mpissuer.booking import digest_of_object
@@ -8,14 +8,15 @@ from mpserver.errors import StoreDamaged
 from mpserver.store.database import Connection
 from mpwire.codec import decode, encode
 from mpwire.errors import Malformed
-from mpwire.messages.bundle import UID
+from mpwire.limits import SLOT_VALUE_MAX_BYTES
+from mpwire.messages.bundle import BUNDLE_POLICY, UID, BundlePolicy
 from mpwire.messages.grant import CHECK_BYTES
 from mpwire.messages.plain import NAME
 from mpwire.shape import Integer, ListOf, Octets, Row, Text
 
 _COLUMNS: Final = (
     "digest, product, job, authority, version, minimum, made_at, expires, quantity, uids, policy_digest, vault_name,"
-    " slots"
+    " slots, rights"
 )
 
 
@@ -51,8 +52,25 @@ class BundleRow(NamedTuple):
     vault_name: str
     """Of the secret in the vault that its keys come from."""
     slots: tuple[BundleSlot, ...]
+    """Every slot it brings."""
+    rights: bytes | None = None
+    """The bundle-policy it brings, encoded."""
 
 
+class History(NamedTuple):
+    """What boards of a product were told before, as far as a new bundle of one authority has to know."""
+
+    version: int
+    """Highest version made under the authority; 0: none."""
+    minimum: int
+    """No bundle of the authority below it is taken, by the highest that its bundles or any policy said."""
+    rights: BundlePolicy
+    """In force: that of the newest bundle that brought one."""
+    slot_versions: Mapping[str, int]
+    """Highest version of each slot, by any authority."""
+
+
+NO_RIGHTS: Final = BundlePolicy({}, {})
 _UIDS: Final = ListOf(UID, 2**31)
 _SLOTS: Final = ListOf(Row(NAME, Integer(), Text(16), Octets(0, 16), Octets(CHECK_BYTES)), 2**31)
 
@@ -84,6 +102,21 @@ def find_highest(connection: Connection, product: str, authority: str) -> tuple[
     return int(row[0]), int(row[1])
 
 
+def read_history(connection: Connection, product: str, authority: str) -> History:
+    """All of it from the rows: they are what left the house."""
+    version, minimum = find_highest(connection, product, authority)
+    rights, slots, told = NO_RIGHTS, dict[str, int](), 0
+    for row in list_bundles(connection):
+        if row.product != product:
+            continue
+        for slot in row.slots:
+            slots[slot.name] = max(slot.version, slots.get(slot.name, 0))
+        if row.rights is not None:
+            rights = BUNDLE_POLICY.decode(row.rights, SLOT_VALUE_MAX_BYTES)
+            told = max(told, rights.minimums.get(authority, 0))
+    return History(version, max(minimum, told), rights, slots)
+
+
 def digest_row(row: BundleRow) -> bytes:
     """How it stands in the tree, under kind `bundle` and its job."""
     return digest_of_object("bundle", *_write(row))
@@ -101,7 +134,7 @@ def digest_rows(connection: Connection) -> Iterator[tuple[bytes, bytes]]:
 def _write(row: BundleRow) -> tuple[object, ...]:
     uids = None if row.uids is None else encode(list(row.uids))
     slots = [[one.name, one.version, one.action, one.uid or b"", one.check] for one in row.slots]
-    return (*row[:9], uids, row.policy_digest, row.vault_name, encode(slots))
+    return (*row[:9], uids, row.policy_digest, row.vault_name, encode(slots), row.rights)
 
 
 def _read(row: tuple[Any, ...]) -> BundleRow:
@@ -112,4 +145,4 @@ def _read(row: tuple[Any, ...]) -> BundleRow:
     except (Malformed, TypeError) as error:
         raise StoreDamaged(f"what the ledger file keeps of bundle {digest!r} cannot be read: {error}") from error
     found = tuple(BundleSlot(name, version, action, uid or None, check) for name, version, action, uid, check in told)
-    return BundleRow._make((*row[:9], named, row[10], row[11], found))
+    return BundleRow._make((*row[:9], named, row[10], row[11], found, row[13]))

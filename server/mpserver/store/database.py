@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 from mpissuer.errors import NotNow
 from mpserver.errors import SetUp, StateBroke, StoreDamaged
 
-SCHEMA_VERSION: Final = "6"
+SCHEMA_VERSION: Final = "7"
 BUSY_S: Final = 5.0
 """Seconds to wait for another process's transaction. A batch of 128 takes some 30 ms on a slow disk."""
 CACHE_KIB: Final = 65_536

@@ -141,8 +141,9 @@ CREATE TABLE update_authorities (
     made_at INTEGER NOT NULL,
     PRIMARY KEY (product, name)
 );
--- Bundles that left the house, each by the SHA-256 of its envelope. `uids` and `slots` are CBOR (store/bundles.py);
--- `quantity` is how many boards may be flashed with it. What is kept of a value is its keyed check value alone.
+-- Bundles that left the house, each by the SHA-256 of its envelope. `uids` and `slots` are CBOR (store/bundles.py),
+-- `rights` is the policy it carries (docs/wire.md 11.5); `quantity` is how many boards may be flashed with it. What is
+-- kept of a value is its keyed check value alone.
 CREATE TABLE bundles (
     digest BLOB PRIMARY KEY CHECK (length(digest) = 32),
     product TEXT NOT NULL,
@@ -156,7 +157,8 @@ CREATE TABLE bundles (
     uids BLOB,
     policy_digest BLOB NOT NULL CHECK (length(policy_digest) = 32),
     vault_name TEXT NOT NULL,
-    slots BLOB NOT NULL
+    slots BLOB NOT NULL,
+    rights BLOB
 );
 CREATE INDEX bundles_made ON bundles (product, authority, version);
 

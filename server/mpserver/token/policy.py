@@ -12,6 +12,7 @@ PREFIX: Final = "mpserver/"
 ID_BYTES: Final = 16
 JOB: Final = "job/"
 VAULT: Final = "vault/"
+UPDATE: Final = "update-"
 SYMMETRIC: Final = "symmetric"
 USES: Final = ("SIGN", "VERIFY", "ENCRYPT", "DECRYPT", "WRAP", "UNWRAP", "DERIVE")
 """Every usage flag a key may have; those a rule does not name must be off."""
@@ -28,7 +29,7 @@ class Rule:
     """One kind of key."""
 
     name: str
-    """Label after PREFIX; a trailing "/" stands for any name below."""
+    """Label after PREFIX; one that ends in "/" or "-" stands for every name that begins so."""
     key_class: str
     key_type: str
     size: int
@@ -37,6 +38,11 @@ class Rule:
     """What it may do: one of these sets, exactly."""
     is_made_here: bool
     purpose: str
+
+    @property
+    def is_family(self) -> bool:
+        """Whether the name is the beginning of many."""
+        return self.name.endswith(("/", "-"))
 
     def flags(self, uses: frozenset[str]) -> dict[str, bool]:
         """Every attribute that is yes or no, and what it has to be."""
@@ -55,6 +61,7 @@ RULES: Final = (
     _pair("bundle", "signs bundles for lines without a network"),
     _pair("ca", "signs device certificates"),
     _pair("pcr-authority", "approves PCR values; made by `tpm init-pcr-authority`"),
+    _pair(UPDATE, "signs bundles of an update authority; made by `authority create`"),
     Rule(
         *(SYMMETRIC, "SECRET_KEY", "GENERIC_SECRET", 256, (frozenset({"SIGN"}),), True),
         "HMAC: root of every derived key",
@@ -77,7 +84,7 @@ MECHANISMS: Final = ("EC_KEY_PAIR_GEN", "ECDSA", "GENERIC_SECRET_KEY_GEN", "SHA2
 def find_rule(name: str) -> Rule | None:
     """The rule for a label without PREFIX."""
     for rule in RULES:
-        if name == rule.name or (rule.name.endswith("/") and name.startswith(rule.name) and name != rule.name):
+        if name == rule.name or (rule.is_family and name.startswith(rule.name) and name != rule.name):
             return rule
     return None
 
@@ -92,7 +99,7 @@ def write_table() -> Iterator[str]:
     yield "| label | class, type, bits | may | made in the token | what it does |"
     yield "| --- | --- | --- | --- | --- |"
     for rule in RULES:
-        label = f"{PREFIX}{rule.name}" + ("NAME" if rule.name.endswith("/") else "")
+        label = f"{PREFIX}{rule.name}" + ("NAME" if rule.is_family else "")
         kind = f"CKO_{rule.key_class}, CKK_{rule.key_type}, {rule.size}"
         may = " or ".join(", ".join(use for use in USES if use in uses) for uses in rule.uses)
         yield f"| `{label}` | {kind} | {may} | {'yes' if rule.is_made_here else 'no: imported'} | {rule.purpose} |"
