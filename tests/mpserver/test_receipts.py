@@ -319,6 +319,30 @@ def test_a_key_that_left_the_vault_stops_the_import(lot: Lot) -> None:
     assert code == 77 and VAULT_NAME in err and lot.count() == 0
 
 
+def test_the_doctor_says_which_key_of_bundles_is_missing(lot: Lot) -> None:
+    """A restored keystore without its vault, or a product whose key was never imported."""
+
+    def look() -> list[tuple[str, bool | None]]:
+        lines = lot.desk.read("doctor", code=77) if "lost" in told else lot.desk.read("doctor")
+        return [(one["check"], one["ok"]) for one in lines if one["check"] in ("mp-key", "authority")]
+
+    told = ""
+    assert ("mp-key", None) in look()
+    state = lot.open()
+    state.connection.execute(
+        "INSERT INTO hidden_mp_keys (mpk_id, part, origin, added_at) VALUES (?, '', 'simulated', 0)",
+        (bytes.fromhex("ab" * 16),),
+    )
+    assert look() == []
+    FileVault(state.keystore.path).destroy(VAULT_NAME)
+    state.connection.execute(
+        "INSERT INTO update_authorities VALUES ('camera', 'oem', ?, 0, 'update-key', 0)", (bytes(65),)
+    )
+    told = "lost"
+    assert look() == [("mp-key", False), ("authority", False)]
+    state.close()
+
+
 def test_nothing_that_is_printed_holds_a_key(lot: Lot) -> None:
     bundle, board = lot.print_bundle(quantity=1), make_board()
     path = lot.write("a.receipts", say(board, bundle), say(make_board(board.uid), bundle), say(make_board(), bundle))

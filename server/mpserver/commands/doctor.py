@@ -13,6 +13,7 @@ from mpserver.boards import list_names
 from mpserver.certificates import DAY_S
 from mpserver.commands.hsm import audit_token
 from mpserver.conflicts import find_conflicts
+from mpserver.hiding import list_hidden
 from mpserver.keystore import STANDBY
 from mpserver.output import Shown
 from mpserver.state import State, open_state
@@ -157,6 +158,31 @@ def _check_alarms(state: State) -> Iterator[Line]:
         yield Line("alarms", True, "none")
 
 
+def _check_vault(state: State) -> Iterator[Line]:
+    """Without its key no bundle is made, and no receipt of one is believed."""
+    try:
+        hidden, names = list_hidden(state), set(state.vault.names())
+    except MpError as error:
+        yield Line("vault", False, str(error), "mpserver hsm status, where the keys are in a token")
+        return
+    again = "mpserver mp vault import, with the same key"
+    for row in hidden:
+        used = f", for {', '.join(row.products)}" if row.products else ""
+        if row.state == "lost" or (row.state == "destroyed" and row.products):
+            yield Line("mp-key", False, f"secret MP key {row.mpk_id.hex()} is {row.state}{used}", again)
+        elif row.state == "unknown":
+            yield Line("mp-key", None, f"{row.mpk_id.hex()} lies in the vault, and no entry says how it came", again)
+    known = {row.mpk_id for row in hidden}
+    for name, product in read_products(state.connection, state.authority).items():
+        if product.mpk is not None and product.mpk not in known:
+            yield Line("mp-key", None, f"product {name} names MP key {product.mpk.hex()}, which nobody imported", again)
+    for product, name, key in state.connection.execute("SELECT product, name, vault_name FROM update_authorities"):
+        if key not in names:
+            yield Line("authority", False, f"{name} of {product} has lost its key", "restore it from the backup")
+    if hidden:
+        yield Line("vault", True, f"{sum(row.state == 'kept' for row in hidden)} secret MP keys kept")
+
+
 def _check_receipts(state: State) -> Iterator[Line]:
     """A conflict stops nothing here: whoever looks at it decides."""
     bundles = {row.digest: row for row in list_bundles(state.connection)}
@@ -170,7 +196,7 @@ def _check_receipts(state: State) -> Iterator[Line]:
 
 CHECKS: Final[tuple[Callable[[State], Iterator[Line]], ...]] = (
     *(_check_realm, _check_memory, _check_file, _check_head, _check_certificates, _check_standby, _check_token),
-    *(_check_room, _check_clock, _check_jobs, _check_alarms, _check_receipts),
+    *(_check_room, _check_clock, _check_jobs, _check_alarms, _check_vault, _check_receipts),
 )
 
 
