@@ -1,6 +1,6 @@
 # Everything generated goes to out/ and .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test bench coverage fuzz floor demo qemu-image qemu-keys qemu qemu-cuts deb clean
+.PHONY: help setup lint test bench coverage fuzz floor demo demo-offline qemu-image qemu-keys qemu qemu-cuts deb clean
 
 PYTHON := .venv/bin/python
 export PYTHONPYCACHEPREFIX := $(CURDIR)/out/pycache
@@ -35,6 +35,9 @@ floor: setup  ## device-side tests on the oldest releases a device may carry
 
 demo: setup  ## four boards, one server, seven attacks; report in out/demo/report.json
 	@$(PYTHON) -m mpsim.demo --out out/demo
+
+demo-offline: setup  ## the same without a network: three boards, one bundle, scans, receipts; out/demo-offline/report.json
+	@$(PYTHON) -m mpsim.demo.offline --out out/demo-offline
 
 qemu-image: setup  ## kernel and root for the QEMU bench, in the user's cache; 20 minutes once, then at once
 	@scripts/qemu.sh
