@@ -187,6 +187,42 @@ def test_a_token_that_was_pulled_is_not_taken_for_an_emptied_one(
     assert look(office, JOB) == {}
 
 
+def test_a_token_pulled_under_load_gives_right_signatures_or_none(
+    office: TokenOffice, authority: IssuerAuthority
+) -> None:
+    """T-603 Accident: pulled and put back five times while eight threads sign; a restart of the module ends no call."""
+    wrong, signed, away, stop = [], [], [], Event()
+
+    def act() -> None:
+        while not stop.is_set():
+            try:
+                verify(authority.public_key("grant"), b"x", authority.sign("grant", b"x"))
+                signed.append(1)
+            except TokenAway:
+                away.append(1)
+                time.sleep(0.01)
+            except Exception as error:
+                wrong.append(error)
+
+    threads = [Thread(target=act) for _ in range(8)]
+    for one in threads:
+        one.start()
+    for _ in range(5):
+        time.sleep(0.3)
+        office.token.pull()
+        time.sleep(0.3)
+        office.token.put_back()
+        time.sleep(LOOK_AGAIN_S)
+    before = len(signed)
+    time.sleep(LOOK_AGAIN_S)
+    stop.set()
+    for one in threads:
+        one.join()
+    assert wrong == [] and away
+    assert len(signed) > before > 0
+    assert look(office, JOB) == {}
+
+
 def test_a_job_key_gone_while_the_token_is_there_is_an_ended_job(
     office: TokenOffice, authority: IssuerAuthority
 ) -> None:

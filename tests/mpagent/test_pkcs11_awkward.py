@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mpsim.softhsm import MODULE, SoftHsm
-
-SOURCE = Path(__file__).with_name("awkward_token.c")
+from mpsim.softhsm import SoftHsm
+from tests.awkward import build_module
 
 AGENT = """
 import sys
@@ -48,10 +47,7 @@ Live = Callable[[str], tuple[list[str], int]]
 
 @pytest.fixture(scope="session")
 def module(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    built = tmp_path_factory.mktemp("awkward") / "libawkward.so"
-    options = ["-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", f'-DSOFTHSM="{MODULE}"']
-    subprocess.run(["gcc", *options, "-o", str(built), str(SOURCE), "-ldl"], check=True)
-    return built
+    return build_module(tmp_path_factory.mktemp("awkward"))
 
 
 @pytest.fixture

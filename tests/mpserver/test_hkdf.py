@@ -31,7 +31,7 @@ def nss(tmp_path: Path) -> Iterator[Session]:
     officer.init_pin(PIN)
     officer.close()
     token = slot.get_token()
-    yield Session(module.p11, token, token.open(rw=True, user_pin=PIN), b"", lambda _session, _name: None)
+    yield Session(module, token, token.open(rw=True, user_pin=PIN), b"", lambda _session, _name: None)
     module.stop()
 
 

@@ -17,6 +17,8 @@ _GONE: Final = frozenset(
 )
 """The token, or the session on it, is no longer what it was when we logged in."""
 _STALE: Final = frozenset(("KeyHandleInvalid", "ObjectHandleInvalid"))
+_VAGUE: Final = frozenset(("FunctionFailed", "GeneralError"))
+"""What a token says that is pulled in the middle of a call (SoftHSM2), among much else."""
 
 
 class TokenAway(NotNow):
@@ -40,6 +42,16 @@ def explain(refused: RuntimeError, doing: str) -> MpError:
     if name in _GONE or name in _STALE:
         return TokenAway(f"the token went away while {doing} ({name}): put it back")
     return TokenRefused(f"the token refused while {doing} ({name}): see the log of the PKCS#11 module")
+
+
+def is_worth_another_try(refused: RuntimeError) -> bool:
+    """With objects looked up anew, or on a new login."""
+    return type(refused).__name__ in _GONE | _STALE | _VAGUE
+
+
+def is_full(refused: RuntimeError) -> bool:
+    """Whether another program has to let go of something first."""
+    return type(refused).__name__ in _FULL
 
 
 def is_gone(refused: RuntimeError) -> bool:

@@ -6,10 +6,11 @@ from typing import Any, Final
 
 from mpserver.errors import SetUp, StoreDamaged
 from mpserver.token import policy
+from mpserver.token.faults import TokenRefused
 from mpserver.token.policy import PREFIX, Rule
 from mpserver.token.pool import Session
 from mpwire.errors import Malformed, Unauthentic
-from mpwire.p256 import POINT_BYTES, load_point, verify
+from mpwire.p256 import POINT_BYTES, SIGNATURE_BYTES, load_point, verify
 from mpwire.secret import Secret
 
 CURVE: Final = bytes.fromhex("06082a8648ce3d030107")
@@ -17,6 +18,7 @@ CURVE: Final = bytes.fromhex("06082a8648ce3d030107")
 _POINT_HEAD: Final = b"\x04\x41"
 """DER OCTET STRING of 65 bytes, in which CKA_EC_POINT wraps the point (PKCS#11 section 6.3.3)."""
 QUESTION_BYTES: Final = 32
+MAC_BYTES: Final = 32
 
 
 class KeyMissing(StoreDamaged):
@@ -184,12 +186,18 @@ def prove(session: Session, name: str, point: bytes) -> None:
 def sign(session: Session, name: str, message: bytes) -> bytes:
     """CKM_ECDSA over SHA-256, hashed here: r || s as PKCS#11 section 6.3.1 spells it."""
     digest = hashlib.sha256(message).digest()
-    return bytes(find(session, name).sign(digest, mechanism=session.p11.Mechanism.ECDSA))
+    signature = bytes(find(session, name).sign(digest, mechanism=session.p11.Mechanism.ECDSA))
+    if len(signature) != SIGNATURE_BYTES:
+        raise TokenRefused(f"the token gave a signature of {len(signature)} bytes: see its maker's notes on CKM_ECDSA")
+    return signature
 
 
 def mac(session: Session, name: str, message: bytes) -> bytes:
     """CKM_SHA256_HMAC."""
-    return bytes(find(session, name).sign(message, mechanism=session.p11.Mechanism.SHA256_HMAC))
+    code = bytes(find(session, name).sign(message, mechanism=session.p11.Mechanism.SHA256_HMAC))
+    if len(code) != MAC_BYTES:
+        raise TokenRefused(f"the token gave an HMAC of {len(code)} bytes: see its maker's notes on CKM_SHA256_HMAC")
+    return code
 
 
 def list_names(session: Session, prefix: str) -> list[str]:

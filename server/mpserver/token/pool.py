@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from mpserver.errors import SetUp
 from mpserver.token import settings as configured
-from mpserver.token.faults import TokenAway, explain, is_gone, is_stale
+from mpserver.token.faults import TokenAway, explain, is_full, is_gone, is_worth_another_try
 from mpserver.token.module import Module, load_module
 from mpserver.token.settings import TokenSettings
 from mpwire.errors import MpError
@@ -44,8 +44,9 @@ def _believe(*_: object) -> None:
 class Session:
     """One open session and the objects found by it. One thread has it at a time."""
 
-    def __init__(self, p11: Any, token: Any, raw: Any, issuer: bytes, vouch: Vouch) -> None:
-        self.p11: Final = p11
+    def __init__(self, module: Module, token: Any, raw: Any, issuer: bytes, vouch: Vouch) -> None:
+        self.p11: Final = module.p11
+        self.generation: Final = module.generation
         self.token: Final = token
         self.raw: Final = raw
         self.issuer: Final = issuer
@@ -100,7 +101,7 @@ class Pool:
             try:
                 return self._try(verb)
             except RuntimeError as refused:
-                if not tries or not (is_gone(refused) or is_stale(refused)):
+                if not tries or not is_worth_another_try(refused):
                     raise explain(refused, doing) from None
 
     def close(self) -> None:
@@ -127,7 +128,7 @@ class Pool:
             while True:
                 self._connect(until)
                 if not self._idle and self._lent < self._room():
-                    self._idle.append(self._open())
+                    self._idle += self._open()
                 if self._idle:
                     self._lent += 1
                     self.module.lent += 1
@@ -140,8 +141,9 @@ class Pool:
             self._lent -= 1
             self.module.lent -= 1
             if session.token is not self._token:
-                session.close()
+                self._end(session)
             elif is_lost:
+                self._end(session)
                 self._drop()
             else:
                 self._idle.append(session)
@@ -149,37 +151,45 @@ class Pool:
 
     def _drop(self) -> None:
         for session in self._idle:
-            session.close()
+            self._end(session)
         self._idle, self._token = [], None
+
+    def _end(self, session: Session) -> None:
+        """One of an earlier start is ended, and its number may be that of a session somebody is using now."""
+        if session.generation == self.module.generation:
+            session.close()
 
     def _room(self) -> int:
         return SESSIONS_MAX if self.module.is_locking else 1
 
     def _connect(self, until: float) -> None:
         """Under the lock: log in where there is no login. Between two looks it raises what the last one found."""
-        if self._token is not None and self._generation == self.module.generation:
-            return
-        self._drop()
-        if self._last is not None and time.monotonic() < self._look_at:
-            raise self._last.with_traceback(None)
+        while self._token is None or self._generation != self.module.generation:
+            self._drop()
+            if self._last is not None and time.monotonic() < self._look_at:
+                raise self._last.with_traceback(None)
+            if not self._was_here or not self.module.lent:
+                self._look_for_it()
+            elif not self.module.turn.wait(until - time.monotonic()):  # a start ends sessions: nobody may be using one
+                raise TokenAway("the token went away, and calls to it have not come back yet")
+
+    def _look_for_it(self) -> None:
         try:
-            self._idle.append(self._log_in(self._find(until)))
+            self._idle.append(self._log_in(self._find()))
         except MpError as error:
             self._last, self._look_at = error, time.monotonic() + LOOK_AGAIN_S
             self._drop()
             raise
         self._last, self._was_here = None, True
 
-    def _find(self, until: float) -> Any:
+    def _find(self) -> Any:
         """The token. Modules tell of tokens that came or went only from their next start on, most of them."""
         if not self._was_here:
             try:
                 return pick_token(self.module.list_tokens(), self.settings)
             except TokenAway:
-                pass  # put in since the module was started, perhaps
-        while self.module.lent:  # sessions must not be ended under whoever uses one
-            if not self.module.turn.wait(until - time.monotonic()):
-                raise TokenAway("the token went away, and calls to it have not come back yet")
+                if self.module.lent:
+                    raise
         self.module.restart()
         return pick_token(self.module.list_tokens(), self.settings)
 
@@ -202,10 +212,10 @@ class Pool:
         try:
             self._prove(session)
         except RuntimeError as refused:
-            session.close()
+            self._end(session)
             raise explain(refused, "looking at the keys") from None
         except MpError:
-            session.close()
+            self._end(session)
             raise
         session.is_proven = bool(self.settings.check)
         return session
@@ -216,19 +226,24 @@ class Pool:
             " again; this process does not try the same PIN twice"
         )
 
-    def _open(self) -> Session:
-        """Another session on the login that there is. Raises TokenAway, TokenRefused."""
+    def _open(self) -> list[Session]:
+        """Another session on the login that there is; none where the token has no more, and one of ours will come back.
+
+        Raises TokenAway, TokenRefused.
+        """
         try:
             session = self._make_session(self._token)
         except RuntimeError as refused:
+            if is_full(refused) and self._lent:
+                return []
             if is_gone(refused):
                 self._drop()
             raise explain(refused, "opening a session") from None
         session.is_proven = bool(self.settings.check)
-        return session
+        return [session]
 
     def _make_session(self, token: Any, **login: str) -> Session:
-        return Session(self.module.p11, token, token.open(rw=True, **login), self.settings.issuer, self._vouch)
+        return Session(self.module, token, token.open(rw=True, **login), self.settings.issuer, self._vouch)
 
 
 def pick_token(tokens: list[Any], settings: TokenSettings) -> Any:

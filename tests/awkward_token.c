@@ -13,11 +13,12 @@ struct mechanism { ul type; void *parameter; ul size; };
 struct gcm { unsigned char *iv; ul iv_bytes; };
 struct attribute { ul type; void *value; ul size; };
 
-enum { GET_SLOT_LIST = 4, GET_TOKEN_INFO = 6, LOGIN = 18, GET_ATTRIBUTE = 24, ENCRYPT_INIT = 29, DECRYPT = 34, SIGN = 43 };
+enum { FINALIZE = 1, GET_SLOT_LIST = 4, GET_TOKEN_INFO = 6, OPEN_SESSION = 12, CLOSE_SESSION = 13, LOGIN = 18 };
+enum { GET_ATTRIBUTE = 24, ENCRYPT_INIT = 29, DECRYPT = 34, SIGN = 43 };
 enum { DEVICE_ERROR = 0x30, TYPE_INVALID = 0x12, DATA_INVALID = 0x40, PIN_LOCKED = 0xA4, NOT_PRESENT = 0xE0, NOT_RECOGNISED = 0xE1 };
 
 static struct list real, ours;
-static int logins;
+static int logins, sessions;
 
 static int is(const char *trait) {
     const char *set = getenv("AWKWARD");
@@ -46,6 +47,23 @@ static ul get_token_info(ul slot, struct token_info *info) {
     return rv;
 }
 
+/* "two-sessions", "no-sessions": CKR_SESSION_COUNT beyond as many. */
+static ul open_session(ul slot, ul flags, void *application, void *notify, ul *handle) {
+    if (is("no-sessions") || (is("two-sessions") && sessions == 2)) return 0xB1;
+    ul rv = ((ul (*)(ul, ul, void *, void *, ul *))real.call[OPEN_SESSION])(slot, flags, application, notify, handle);
+    return sessions += !rv, rv;
+}
+
+static ul close_session(ul session) {
+    sessions--;
+    return ((ul (*)(ul))real.call[CLOSE_SESSION])(session);
+}
+
+static ul finalize(void *reserved) {
+    sessions = 0;
+    return ((ul (*)(void *))real.call[FINALIZE])(reserved);
+}
+
 static ul login(ul session, ul user, unsigned char *pin, ul size) {
     FILE *log = fopen(getenv("AWKWARD_LOG"), "a");
     fputs("login\n", log), fclose(log), logins++;
@@ -57,9 +75,11 @@ static ul login(ul session, ul user, unsigned char *pin, ul size) {
 static ul get_attribute(ul session, ul object, struct attribute *wanted, ul count) {
     /* CKA_LOCAL, CKA_NEVER_EXTRACTABLE, CKA_ALWAYS_SENSITIVE; CKA_SENSITIVE; CKA_VALUE; CKA_EC_POINT */
     ul type = wanted->type;
-    if (is("tells-little") && (type == 0x163 || type == 0x164 || type == 0x165)) return TYPE_INVALID;
-    if (is("tells-nothing") && type == 0x103) return TYPE_INVALID;
     ul rv = ((ul (*)(ul, ul, struct attribute *, ul))real.call[GET_ATTRIBUTE])(session, object, wanted, count);
+    for (ul at = 0; at < count; at++) {
+        ul one = wanted[at].type, little = one == 0x163 || one == 0x164 || one == 0x165;
+        if ((is("tells-little") && little) || (is("tells-nothing") && one == 0x103)) wanted[at].size = -1, rv = TYPE_INVALID;
+    }
     if (is("long-secret") && type == 0x11 && !rv) {
         if (wanted->value) ((char *)wanted->value)[32] = 0;
         wanted->size = 33;
@@ -88,7 +108,7 @@ static ul decrypt(ul session, unsigned char *sealed, ul size, unsigned char *tex
 static ul sign(ul session, unsigned char *text, ul size, unsigned char *signature, ul *signed_size) {
     ul rv = ((ul (*)(ul, unsigned char *, ul, unsigned char *, ul *))real.call[SIGN])(session, text, size, signature,
                                                                                     signed_size);
-    if (is("short-signature") && signature) *signed_size -= 1;
+    if ((is("short-signature") || (is("short-ecdsa") && *signed_size == 64)) && signature) *signed_size -= 1;
     return rv;
 }
 
@@ -97,6 +117,9 @@ ul C_GetFunctionList(struct list **list) {
     struct list *there;
     if (!module || ((ul (*)(struct list **))dlsym(module, "C_GetFunctionList"))(&there)) return DEVICE_ERROR;
     real = ours = *there;
+    ours.call[FINALIZE] = finalize;
+    ours.call[OPEN_SESSION] = open_session;
+    ours.call[CLOSE_SESSION] = close_session;
     ours.call[GET_SLOT_LIST] = get_slot_list;
     ours.call[GET_TOKEN_INFO] = get_token_info;
     ours.call[LOGIN] = login;
