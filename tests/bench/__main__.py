@@ -13,6 +13,7 @@ import credential
 import enrolling
 import probing
 import receiving
+import scanning
 import sealing
 import serving
 import signing
@@ -26,6 +27,7 @@ PARTS = {
     "credential": credential.measure,
     "receipts": receiving.measure,
     "signing": signing.measure,
+    "scan": scanning.measure,
 }
 
 

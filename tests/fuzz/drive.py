@@ -9,17 +9,26 @@ from random import Random
 
 import atheris
 
-OURS = ["mpwire", "mpagent", "mpissuer", "mpserver.console", "mpserver.importlist", "mpserver.mpfinding"]
+OURS = [
+    "mpwire",
+    "mpagent",
+    "mpissuer",
+    "mpserver.console",
+    "mpserver.importlist",
+    "mpserver.mpfinding",
+    "mpserver.scan",
+]
 
 with atheris.instrument_imports(include=OURS):
     from tests.fuzz.appraisal import ISSUER
     from tests.fuzz.bundling import bundle_doors
     from tests.fuzz.decoders import WIRE, knock
+    from tests.fuzz.images import IMAGES
 
 
 def run(name: str) -> None:
     """Never returns. The last argument is the folder of the corpus, which gets the samples."""
-    doors = list({**WIRE, **ISSUER, "bundle": bundle_doors}[name]().values())
+    doors = list({**WIRE, **ISSUER, "bundle": bundle_doors, **IMAGES}[name]().values())
     samples = [bytes([number]) + door.sample for number, door in enumerate(doors)]
 
     def try_one(raw: bytes) -> None:

@@ -20,7 +20,9 @@ from mpserver.scan.filters import Sought, make_filter, read_filter
 from mpserver.scan.findings import Finding, Notebook
 from mpserver.scan.regions import Memory, Space
 from mpserver.scan.walk import Walk
-from mpwire import cose, p256
+from mpwire import cose, labels, mp, p256, registry
+from mpwire.codec import encode
+from mpwire.evidence import outer_headers
 from mpwire.mpk import HiddenMpKey
 from tests.vectors.silicon import A_KEY
 
@@ -186,6 +188,15 @@ def make_dtb(tree: Path, image: Path) -> None:
     source = image.with_suffix(".dts")
     source.write_text(f"/dts-v1/; / {{ chosen {{ {body} }}; }};")
     run("dtc", "-q", "-O", "dtb", "-o", image, source)
+
+
+def evidence(key: p256.SoftKey, mpmr: bytes) -> bytes:
+    """What a board sends as its Proof's outer envelope."""
+    protected = encode(outer_headers(registry.ALG_MP_ES256, "raw"))
+    payload = encode({"claims": noise(300)})
+    signed = cose.sig_structure(protected, labels.AAD_EVIDENCE, payload)
+    signature = key.sign_digest(mp.digest(signed, mpmr))
+    return cose.join_sign1(protected, {registry.HEADER_MPMR: mpmr}, payload, signature)
 
 
 FOLDERS: Final[dict[str, Callable[[Path, Path], None]]] = {

@@ -4,6 +4,8 @@ import base64
 import json
 import re
 import runpy
+import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,17 +18,16 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from mpserver.scan import names
+from mpserver.scan import names, optee
 from mpserver.scan.curve import find_points, recover_keys
 from mpserver.scan.filters import make_filter, read_filter
 from mpserver.scan.findings import Finding, Kind, Severity
-from mpwire import cose, labels, mp, registry
+from mpwire import mp
 from mpwire.codec import encode
-from mpwire.evidence import outer_headers
 from mpwire.mpk import HiddenMpKey
 from mpwire.p256 import SoftKey
 from tests.mpserver.consoles import BOARD_A, OTHER, pubk, seco, sign, sign_by
-from tests.mpserver.plants import SOUGHT, noise, pem_of, private_key, walk_bytes
+from tests.mpserver.plants import SOUGHT, evidence, noise, pem_of, private_key, walk_bytes
 from tests.vectors.silicon import A_DIGEST, A_KEY, A_SIGNATURE
 from tests.walls.rooms import ROOT
 
@@ -40,15 +41,6 @@ def among(body: bytes) -> bytes:
 
 def tell(found: list[Finding]) -> set[tuple[str, str]]:
     return {(one.kind.value, one.severity.value) for one in found}
-
-
-def evidence(key: SoftKey, mpmr: bytes) -> bytes:
-    """What a board sends as its Proof's outer envelope."""
-    protected = encode(outer_headers(registry.ALG_MP_ES256, "raw"))
-    payload = encode({"claims": noise(300)})
-    signed = cose.sig_structure(protected, labels.AAD_EVIDENCE, payload)
-    signature = key.sign_digest(mp.digest(signed, mpmr))
-    return cose.join_sign1(protected, {registry.HEADER_MPMR: mpmr}, payload, signature)
 
 
 def test_the_key_of_a_real_signature_is_computed_from_it() -> None:
@@ -113,12 +105,44 @@ def test_a_boot_loader_with_mfgprot_is_told_from_a_log_that_mentions_it() -> Non
     assert {("mp-public-key", "leak"), ("mp-signature", "leak"), ("mp-log", "review")} <= tell(found)
 
 
-def test_what_of_optee_a_binary_tells() -> None:
-    """T-627 Open door: a TA or an OP-TEE that signs with the MP key for Linux."""
+ASKS = (0xA9BF7BFD, 0x910003FD, 0x97FFBD60, 0xB40000A0, 0x129FFFC0, 0xA8C17BFD, 0xD65F03C0)
+"""stp, mov, bl ts_get_calling_session, cbz, mov w0 ACCESS_DENIED, ldp, ret: as GCC 12 makes it."""
+LETS_IN = (0x52800000, 0xD65F03C0)
+"""mov w0 0, ret: the same with CFG_NXP_CAAM_MP_NO_ACCESS_CTRL."""
+
+
+def tee(opening: Sequence[int] | None, base: int = 0xBE000000, lead: int = 28, flags: int = 0x1C) -> bytes:
+    """What of an OP-TEE core counts here: name, head and code, each where the others say, behind a header."""
+    name_at, head_at, code_at = 0x7EE95, 0x840A8, 0x349B4
+    body = bytearray(noise(0x90000, 11))
+    body[name_at : name_at + 29] = optee.NAME
+    entry = 0 if opening is None else base + code_at
+    head = optee.UUID + struct.pack("<QIIQQQQQ", base + name_at, flags, 0, 0, 0, entry, 0, base + 0x34820)
+    body[head_at : head_at + len(head)] = head
+    code = struct.pack(f"<{len(opening or ())}I", *(opening or ()))
+    body[code_at : code_at + len(code)] = code
+    return noise(lead, 12) + bytes(body)
+
+
+def test_the_code_of_an_optee_tells_who_may_open_its_engine() -> None:
+    """T-627 Open door: an OP-TEE built with CFG_NXP_CAAM_MP_NO_ACCESS_CTRL, of which no string tells."""
+    for base, lead in ((0xBE000000, 28), (0x56000000, 0), (0, 4096 + 3)):
+        assert tell(walk_bytes(tee(LETS_IN, base, lead))) == {("mp-optee", "open")}
+        assert walk_bytes(tee(ASKS, base, lead)) == []
+    assert tell(walk_bytes(tee(None))) == {("mp-optee", "open")}
+    for unclear in ((0x52800000, *ASKS[2:4]), (0x12800000, 0xD65F03C0), (0xD503201F,) * 40, ASKS[:4]):
+        assert tell(walk_bytes(tee(unclear))) == {("mp-optee", "review")}, unclear
+    assert tell(walk_bytes(tee(ASKS, flags=0))) == {("mp-optee", "review")}
+    assert tell(walk_bytes(tee(LETS_IN)[: 0x840A8 + 40])) == {("mp-optee", "review")}
+
+
+def test_what_else_of_optee_a_binary_tells() -> None:
+    """T-627 Open door: a TA that signs for whoever asks, an OP-TEE of 2019, one that is not all there."""
     ta = bytes.fromhex("00f2aa8a5024e411abe20002a5d5c51c")
     assert tell(walk_bytes(among(ta))) == {("mp-optee", "open")}
     assert tell(walk_bytes(among(b"manuf_protec.pta\0"))) == {("mp-optee", "open")}
-    (found,) = walk_bytes(among(b"manufacturing_protection.pta\0"))
+    assert tell(walk_bytes(among(optee.UUID))) == {("mp-optee", "review")}
+    (found,) = walk_bytes(among(optee.NAME))
     assert (found.severity, found.form) == (Severity.REVIEW, "pseudo-TA") and "--optee-conf" in found.said
 
 

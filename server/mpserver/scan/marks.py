@@ -6,12 +6,14 @@ What stands at such a place is judged by `verdicts`; a mark alone is never a fin
 import re
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import product
 from typing import Final, NamedTuple
 
 import re2
 
 from mpserver.scan.filters import Sought
+from mpserver.scan.optee import NAME, UUID
 
 AUTOMATON_MAX_BYTES: Final = 16 * 1024 * 1024
 """Memory RE2 may take for its states; what we look for needs some hundred."""
@@ -44,7 +46,7 @@ UBOOT_HELP: Final = b"Print the public key for Manufacturing Protection"
 UBOOT_NAMES: Final = (b"\x00mfgprot\x00", b"\x00export_key_blob\x00", b"\x00get-mppubk\x00")
 """Names of commands as the program has them, between zeros (cmd_prov_key.c, fb_fsl.h)."""
 DIGEST_LABEL: Final = b"Message Representative Digest(SHA-256):"
-OPTEE_NAMES: Final = (b"manufacturing_protection.pta\x00", b"manufact_protec.pta\x00", b"manuf_protec.pta\x00")
+OPTEE_NAMES: Final = (NAME, b"manufact_protec.pta\x00", b"manuf_protec.pta\x00")
 """Names of the MP pseudo-TA, newest first (optee_os core/pta/imx/manufacturing_protection.c and NXP's earlier ones)."""
 MP_SIGN_TA: Final = bytes.fromhex("00f2aa8a5024e411abe20002a5d5c51c")
 """UUID 8aaaf200-2450-11e4-abe2-0002a5d5c51c as memory has it: NXP's test TA mp_sign, and what calls it."""
@@ -58,6 +60,7 @@ FIXED: Final = (
     Mark("evidence", "MP-ES256", b"\x01\x3a\x00\x01\x11\x70"),
     *(Mark("optee", one.rstrip(b"\0").decode(), one) for one in OPTEE_NAMES),
     Mark("optee", "mp_sign", MP_SIGN_TA),
+    Mark("optee", "caller", UUID),
     Mark("pem", "PEM", b"PRIVATE KEY-----"),
     Mark("der", "SEC1", b"\x02\x01\x01\x04\x20"),
     Mark("der", "SEC1", b"\x02\x01\x01\x04\x30"),
@@ -138,6 +141,11 @@ class Automaton:
         longest = [len(one) for one in literals] + [2 * len(one) + GAP_MAX_BYTES * len(one) for one in self._spelled]
         self.overlap = max(longest) - 1
 
+    @property
+    def pattern(self) -> bytes:
+        """All of it as one regular expression over bytes."""
+        return bytes(self._pattern.pattern)
+
     def without(self, family: str) -> "Automaton":
         """The same, blind for one family."""
         marks = (one for kinds in (self._literals, self._spelled) for some in kinds.values() for one in some)
@@ -159,6 +167,12 @@ class Automaton:
                         for mark in marks:
                             yield at, len(text), mark
             at += 1
+
+
+@lru_cache(maxsize=4)
+def make_automaton(sought: tuple[Sought, ...]) -> Automaton:
+    """Everything that is looked for, and these keys."""
+    return Automaton([*FIXED, *mark_key(sought), *mark_magics()])
 
 
 _NOT_DIGITS: Final = re.compile(rb"0[xX](?=[0-9A-Fa-f]{2})|[^0-9A-Fa-f]")

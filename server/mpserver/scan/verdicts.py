@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from mpserver.scan import private, signatures
+from mpserver.scan import optee, private, signatures
 from mpserver.scan.candidates import AFTER_BYTES, BEFORE_BYTES, Spot, find_key
 from mpserver.scan.filters import Sought
 from mpserver.scan.findings import Kind, Severity, Verdict
@@ -51,12 +51,21 @@ def _judge_optee(region: Region, at: int, mark: Mark, sought: Sequence[Sought]) 
     elif mark.form == "manuf_protec.pta":
         said = "an OP-TEE of 2019 whose MP pseudo-TA signs for Linux"
         yield Verdict(Kind.OPTEE, "pseudo-TA", Severity.OPEN, said, at)
+    elif mark.form == "caller":
+        if not optee.is_head(region.read(at, 80)):
+            said = "a program or TA that asks for the MP pseudo-TA: a TA may do so for whoever asks it"
+            yield Verdict(Kind.OPTEE, "caller", Severity.REVIEW, said, at)
     else:
-        said = (
-            "an OP-TEE with the MP pseudo-TA; whether Linux may call it stands in its build's options alone:"
-            " hand over its conf.mk with --optee-conf"
-        )
-        yield Verdict(Kind.OPTEE, "pseudo-TA", Severity.REVIEW, said, at)
+        door = optee.judge_door(region, at)
+        if door is optee.Door.OPEN:
+            said = "an OP-TEE whose MP pseudo-TA signs for Linux: nobody is asked when a session is opened"
+            yield Verdict(Kind.OPTEE, "pseudo-TA", Severity.OPEN, said, at)
+        elif door is optee.Door.UNKNOWN:
+            said = (
+                "an OP-TEE with an MP pseudo-TA; this binary does not tell whether Linux may call it:"
+                " hand over conf.mk of its build with --optee-conf"
+            )
+            yield Verdict(Kind.OPTEE, "pseudo-TA", Severity.REVIEW, said, at)
 
 
 def _judge_anchors(region: Region, at: int, mark: Mark, sought: Sequence[Sought]) -> Iterator[Verdict]:

@@ -21,7 +21,7 @@ from mpserver.scan.containers.member import Broken, Covered, Member, show_name
 from mpserver.scan.containers.recognition import Reader, recognise, recognise_shut
 from mpserver.scan.filters import Sought
 from mpserver.scan.findings import Finding, Notebook
-from mpserver.scan.marks import FIXED, Automaton, Mark, mark_key, mark_magics
+from mpserver.scan.marks import Mark, make_automaton
 from mpserver.scan.names import judge_name
 from mpserver.scan.regions import Region, Slice, Space
 from mpserver.scan.spool import Spooled
@@ -88,7 +88,7 @@ class Walk:
     ) -> None:
         self._sought, self._budget, self._notes = tuple(sought), budget, notes
         self._tell_path, self._tell_bytes = tell_path, tell_bytes
-        self._automaton = Automaton([*FIXED, *mark_key(self._sought), *mark_magics()])
+        self._automaton = make_automaton(self._sought)
         self._spaces = 0
 
     def look(self, space: Space, path: str) -> None:
