@@ -45,7 +45,7 @@ qemu-image: setup  ## kernel and root for the QEMU bench, in the user's cache; 2
 qemu-keys: setup  ## the kernel-key sealer on a real kernel in QEMU, with reboots and power cuts
 	@scripts/qemu.sh tests/qemu/bench/test_kernel_key.py
 
-qemu: setup  ## a board in QEMU with our package: enrollment, boots, accidents and power cuts, and all of qemu-keys
+qemu: setup  ## a board in QEMU with our package, to its production image; accidents, power cuts, and all of qemu-keys
 	@scripts/qemu.sh tests/qemu/bench/test_*.py
 
 N ?= 200

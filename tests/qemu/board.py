@@ -49,13 +49,18 @@ class Partition(StrEnum):
 def flash(disk: Path, anchors: str, files: Mapping[str, str] | None = None) -> Path:
     """A provisioning image: the installed disk with the product's anchors. Serves any number of boards."""
     subprocess.run(["cp", "--sparse=always", str(find_installed()), str(disk)], check=True)
+    write_site(disk, anchors, files or {})
+    return disk
+
+
+def write_site(disk: Path, anchors: str, files: Mapping[str, str]) -> None:
+    """What an image build puts into a root for one OEM: anchors, the server's address, a network."""
     written: dict[str, str] = {
         "/usr/lib/mpagent/anchors.toml": anchors,
         "/etc/mpagent/mpagent.toml": f'server = "https://{ADDRESS}:{PORT}"\n',
         f"{_UNITS}/bench-network.service": _NETWORK,
     }
-    write_files(disk, {**written, **(files or {})}, {f"{_ENABLED}/bench-network.service": "../bench-network.service"})
-    return disk
+    write_files(disk, {**written, **files}, {f"{_ENABLED}/bench-network.service": "../bench-network.service"})
 
 
 class Board(Machine):
@@ -69,8 +74,7 @@ class Board(Machine):
         self._calls = folder / "calls"
         self._root = folder / "root.qcow2"
         self._disk_server: subprocess.Popen[bytes] | None = None
-        _make_disk(self.state, STATE_BYTES)
-        subprocess.run([_MKFS, "-q", "-t", "ext4", "-L", "mpagent-state", "-F", str(self.state)], check=True)
+        self.make_state()
         _make_disk(self.volume, VOLUME_BYTES)
         tpm = SoftTpm(folder / "tpm")
         tpm.start()
@@ -78,14 +82,22 @@ class Board(Machine):
         tpm.stop()
         self.plug_line(0)
 
-    def plug_line(self, port: int) -> None:
-        """Where the line leads, from the next connection on: a port of this machine; 0: nowhere."""
+    def make_state(self) -> None:
+        """The disk with the state partition: nothing but that."""
+        format_state(self.state)
+
+    def plug_line(self, port: int, breaks_after: int | None = None) -> None:
+        """Where the line leads, from the next connection on: a port of this machine; 0: nowhere.
+
+        `breaks_after`: each connection is torn when so many bytes came to the board."""
         aside = self._port.with_suffix(".new")
         aside.write_text(f"{port}\n")
         aside.rename(self._port)
-        line = self.folder / "line"
-        line.write_text(f'#!/bin/sh\necho >>{self._calls}\nexec socat - "TCP:127.0.0.1:$(cat {self._port})"\n')
+        line = self.folder / "line.new"
+        end = "" if breaks_after is None else f",readbytes={breaks_after}"
+        line.write_text(f'#!/bin/sh\necho >>{self._calls}\nexec socat - "TCP:127.0.0.1:$(cat {self._port}){end}"\n')
         line.chmod(0o755)
+        line.rename(self.folder / "line")
 
     def calls(self) -> int:
         """Connections that the board ever made."""
@@ -132,6 +144,12 @@ class Board(Machine):
                 raise GuestBroke(f"nbdkit did not start: {(self.folder / 'nbdkit.log').read_text()}")
             time.sleep(0.02)
         return socket
+
+
+def format_state(path: Path) -> None:
+    """An empty state partition, found by its label."""
+    _make_disk(path, STATE_BYTES)
+    subprocess.run([_MKFS, "-q", "-t", "ext4", "-L", "mpagent-state", "-F", str(path)], check=True)
 
 
 def _make_disk(path: Path, size: int) -> None:

@@ -17,7 +17,7 @@ END_MAX_S = 120.0
 """From PASS to the end of the job, which asks for secrets: about 10 s on an idle machine."""
 BANNER = "#######     ####     ######    ######"
 """The first line of the huge PASS."""
-DEPENDENT = """
+CREDENTIALS = """
 [[credential]]
 unit = "bench-app.service"
 id = "cloud-key"
@@ -26,14 +26,16 @@ slot = "cloud"
 [[credential]]
 volume = "data"
 slot = "disk"
-
+"""
+"""The image's part of who has which secret."""
+FINISH = """
 [finish]
 luks = "/dev/vdc"
 luks_slot = "disk"
 state = "/dev/vdb"
 after = "stay"
 """
-"""The image's part of who has which secret, and of what becomes of the data volume."""
+"""And of what becomes of the data volume."""
 APP = """\
 [Unit]
 Requires=mpagent-provisioned.target
@@ -62,7 +64,7 @@ class Line:
 
     def __init__(self, folder: Path, office: Office, server: Running) -> None:
         self.folder, self.office, self.server = folder, office, server
-        self.image = flash(folder / "image.raw", office.print_anchors() + DEPENDENT, FILES)
+        self.image = flash(folder / "image.raw", office.print_anchors() + CREDENTIALS + FINISH, FILES)
         self._made = 0
 
     def make_board(
@@ -105,9 +107,14 @@ def provision(board: Board) -> tuple[Outcome, str]:
 
 def find_secrets(line: Line, board: Board) -> list[str]:
     """Disks of the board on which a value that any board was given, or that it made, stands in the clear."""
-    values = [value for found in line.office.secrets().values() for value in found]
     local = board.work / "secret-disk"
-    return look_for([*values, *([local.read_bytes()] if local.exists() else [])], board.kept())
+    return find_values(line.office, [local.read_bytes()] if local.exists() else [], board)
+
+
+def find_values(office: Office, made: Iterable[bytes], board: Board) -> list[str]:
+    """The same for the boards of one OEM; `made`: what the board gave itself."""
+    values = [value for found in office.secrets().values() for value in found]
+    return look_for([*values, *made], board.kept())
 
 
 def look_for(values: Iterable[bytes], disks: Mapping[str, bytes]) -> list[str]:

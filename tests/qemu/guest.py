@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -65,6 +65,10 @@ class Machine:
         """What QEMU's -drive is told of the disk that is booted; nothing the guest writes there outlives the boot."""
         return f"file={find_root()},format=raw,cache=unsafe,snapshot=on"
 
+    def root_device(self) -> str:
+        """What the kernel is told to boot, as a boot loader would tell it."""
+        return "/dev/vda"
+
     def connect(self, sockets: Path) -> Sequence[str]:
         """QEMU's arguments for this boot; starts what runs beside QEMU, with its sockets in the folder."""
         return self.devices
@@ -83,7 +87,9 @@ class Guest:
         self._sockets = Path(tempfile.mkdtemp(prefix="mpqemu-"))
         self._console = machine.folder / f"console-{machine.boots}.log"
         init = "init=/usr/local/sbin/bench-job" if bare else ""
-        self._kernel_line = f"root=/dev/vda rw console=ttyAMA0 quiet loglevel=4 bench.job={job} {init} {options}"
+        self._kernel_line = (
+            f"root={machine.root_device()} rw console=ttyAMA0 quiet loglevel=4 bench.job={job} {init} {options}"
+        )
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
@@ -116,15 +122,20 @@ class Guest:
 
         Raises GuestBroke when QEMU ends or time is up first.
         """
+        line = self.wait_until(lambda line: marker in line, repr(marker), limit_s)
+        return line[line.index(marker) :]
+
+    def wait_until(self, fits: Callable[[str], bool], what: str, limit_s: float) -> str:
+        """The first line of the console that fits."""
         deadline = time.monotonic() + limit_s
         while True:
             ended = self._processes[-1].poll() is not None
             for line in self.console().splitlines():
-                if marker in line:
-                    return line[line.index(marker) :]
+                if fits(line):
+                    return line
             if ended or time.monotonic() > deadline:
                 why = "ended" if ended else f"was silent for {limit_s:.0f} s"
-                raise GuestBroke(f"the guest {why} before {marker!r}; its console:\n{self.console()[-_TAIL:]}")
+                raise GuestBroke(f"the guest {why} before {what}; its console:\n{self.console()[-_TAIL:]}")
             time.sleep(_POLL_S)
 
     def finish(self, limit_s: float) -> Outcome:
@@ -135,6 +146,14 @@ class Guest:
         except subprocess.TimeoutExpired:
             raise GuestBroke(f"the guest does not power off; its console:\n{self.console()[-_TAIL:]}") from None
         return Outcome(status, (self._machine.work / "output").read_text(errors="replace"))
+
+    def await_reboot(self, limit_s: float) -> None:
+        """Wait until the board resets itself, which ends this QEMU: what it boots then is its firmware's to choose."""
+        self.wait_for("reboot: Restarting system", limit_s)
+        try:
+            self._processes[-1].wait(END_MAX_S)
+        except subprocess.TimeoutExpired:
+            raise GuestBroke(f"the guest does not reset; its console:\n{self.console()[-_TAIL:]}") from None
 
     def cut_power(self) -> None:
         """SIGKILL of QEMU and of its TPM, both by process id; then nothing of this boot runs any more."""

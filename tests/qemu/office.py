@@ -28,8 +28,6 @@ SLOTS: Final = {"disk": "local", "cloud": "random", "licence": "static", "identi
 BOARD: Final = (
     "--attest",
     "tpm",
-    "--seal",
-    "tpm",
     "--keys",
     "tpm",
     "--soc",
@@ -67,9 +65,17 @@ class Office:
         """Boards that the job counts."""
         return int(self.ask("job", "show", JOB)["granted"])
 
-    def print_anchors(self) -> str:
+    def print_anchors(self, name: str = "provisioning", version: str = "1.0", seal: str = "tpm") -> str:
         """The image's part of the product."""
-        return self.command("product", "anchors", PRODUCT, *BOARD, "--swname", "provisioning", "--swversion", "1.0")
+        words = ("product", "anchors", PRODUCT, *BOARD, "--seal", seal, "--swname", name, "--swversion", version)
+        return self.command(*words)
+
+    def offer_image(self, file: Path, version: str) -> None:
+        """What boards install next, from their Grant on."""
+        table = self.command("product", "image", str(file), "--version", version)
+        product = self.folder / "product.toml"
+        product.write_text(f"{self._write_product()}\n{table}")
+        self.command("product", "add", str(product))
 
     @contextmanager
     def serve(self, port: int = 0) -> Iterator[Running]:

@@ -8,7 +8,10 @@ import pytest
 from tests.qemu.board import Board, flash
 from tests.qemu.factory import (
     BANNER,
+    CREDENTIALS,
     END_MAX_S,
+    FILES,
+    FINISH,
     LATE_CLOCK,
     PASS_MAX_S,
     Line,
@@ -62,6 +65,24 @@ def test_second_boot_serves_a_unit_and_opens_the_volume(line: Line, provisioned:
         again = guest.finish(PASS_MAX_S)
     assert told(again)["note"] == "on the volume: BENCH-PLAIN-TEXT"
     assert b"BENCH-PLAIN-TEXT" not in board.volume.read_bytes()
+    assert find_secrets(line, board) == []
+
+
+def test_trusted_keys_of_the_kernel_seal_and_serve_inside_the_sandboxes_of_the_units(line: Line) -> None:
+    """AF_ALG, keyrings and locked memory are the units' own here: no root shell, and no test of ours beside it."""
+    anchors = line.office.print_anchors(seal="caam").replace("[board]\n", '[board]\nkernel_key_sources = ["tpm"]\n')
+    board = line.make_board(flash(line.folder / "kernel.raw", anchors + CREDENTIALS + FINISH, FILES))
+    first, console = provision(board)
+    assert BANNER in console and told(first)["target"] == "active"
+    assert board.volume.read_bytes()[:6] == b"LUKS\xba\xbe", "the finisher unsealed as well"
+    receipt = line.folder / "receipt"
+    line.office.command("device", "show", status(first)["ueid"], "--receipt", str(receipt))
+    assert b"kernel-tpm" in receipt.read_bytes()
+    board.plug_line(0)
+    with board.boot("depend") as guest:
+        app = guest.wait_for("BENCH-APP", PASS_MAX_S)
+        again = told(guest.finish(END_MAX_S))
+    assert app.split()[-1] == hashes(first)["cloud"] and again["lockout"] == "0x0"
     assert find_secrets(line, board) == []
 
 

@@ -32,8 +32,6 @@ job_load_counted_key_until_cut() {
 }
 job_counter() { python3 $inside/once.py counter; }
 
-job_install() { sh $inside/install.sh; }
-
 # A board with our package: systemd starts it, not we. We look at what it comes to.
 state=/var/lib/mpagent
 say() { echo "$*" >/dev/console; }
@@ -95,6 +93,28 @@ job_depend() {
     cat /run/data/note 2>/dev/null
     echo "note on the volume: BENCH-PLAIN-TEXT" >/run/data/note
     umount /run/data
+    tell_log
+}
+# The first boot of a board that installs its production image: the finisher ends this boot, not we.
+job_finish() {
+    await_pass && tell || return 1
+    for slot in disk cloud; do
+        mpagent secret get $slot >/run/share/secret-$slot && tell_hash $slot /run/share/secret-$slot || return 1
+    done
+    tell_log
+    sync
+    sleep 1200
+}
+# The production image: what depends on the board's secrets has them, and the volume that the provisioning image made.
+job_production() {
+    await_pass && wait_until 60 systemctl is-active --quiet bench-app.service || return 1
+    tell
+    echo "root $(sed -n 's,^DEVNAME=,/dev/,p' "/sys/dev/block/$(mountpoint --fs-devno /)/uevent")"
+    echo "finish $(mpagent finish show --json)"
+    for slot in disk cloud; do
+        mpagent secret get $slot >/run/secret-$slot && tell_hash $slot /run/secret-$slot || return 1
+    done
+    echo "volume $(systemctl is-active systemd-cryptsetup@data.service) $(dmsetup table --target crypt data | cut -d' ' -f3,4)"
     tell_log
 }
 # On a disk, without systemd: write a number, tell it, and the next, until the power is cut. `loose`: without fsync.
