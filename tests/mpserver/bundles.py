@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,9 +54,11 @@ def update_slot(name: str) -> str:
 class Lot(Desk):
     """An OEM with a key in the vault, a product, and an open job for ten boards."""
 
-    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str], product: str = PRODUCT) -> None:
+    def __init__(
+        self, folder: Path, capsys: pytest.CaptureFixture[str], product: str = PRODUCT, init: Sequence[str] = ()
+    ) -> None:
         super().__init__(folder, capsys)
-        assert self.run("init", "--realm", "lab")[0] == 0
+        assert self.run("init", "--realm", "lab", *init)[0] == 0
         self.read("mp", "vault", "import", self.write("key.json", json.dumps(RECORD)), "--confirm", NAME, "--wipe")
         self.read("product", "add", self.write("product.toml", product))
         self.read("job", "create", "lot-1", "--product", "camera", "--quota", "10")

@@ -388,3 +388,13 @@ def test_the_image_of_such_a_product_names_no_key(desk: Desk) -> None:
         ("gateway", "--bundle-minimum", "x"),
     ):
         assert desk.run("product", "anchors", *wrong)[0] == 64
+
+
+def test_the_doctor_tells_of_a_key_that_was_seen_to_sign(desk: Desk) -> None:
+    """T-653 Key recovery: after it was kept, a log with a signature turned up."""
+    desk.read("product", "add", desk.write("product.toml", PRODUCT.replace("MPK", NAME)))
+    hide(desk)
+    assert "mp-key" not in [one["check"] for one in desk.read("doctor")]
+    assert desk.run("mp", "import-log", desk.write("a.log", BOARD_A))[0] == 77
+    (line,) = [one for one in desk.read("doctor", code=77) if one["check"] == "mp-key"]
+    assert line["ok"] is False and NAME in line["said"] and "job secret" in line["next"]

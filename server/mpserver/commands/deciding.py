@@ -125,7 +125,8 @@ def job_create(options: argparse.Namespace) -> Shown:
 
 def job_approve(options: argparse.Namespace) -> Shown:
     """Open."""
-    return _change_job(options, lambda office: office.approve_job(options.name), "boards of its product are served now")
+    then = "boards of its product are served now, or bundles can be made"
+    return _change_job(options, lambda office: office.approve_job(options.name), then)
 
 
 def job_end(options: argparse.Namespace) -> Shown:

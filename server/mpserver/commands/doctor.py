@@ -15,6 +15,7 @@ from mpserver.commands.hsm import audit_token
 from mpserver.conflicts import find_conflicts
 from mpserver.hiding import list_hidden
 from mpserver.keystore import STANDBY
+from mpserver.mpuse import is_burnt
 from mpserver.output import Shown
 from mpserver.state import State, open_state
 from mpserver.store.bundles import list_bundles
@@ -150,6 +151,15 @@ def _check_jobs(state: State) -> Iterator[Line]:
             yield Line("job-key", False, f"job {name} is ended, its key still stands", f"mpserver job end {name}")
 
 
+def _check_burnt(state: State) -> Iterator[Line]:
+    """A class key that signed opens every bundle under it for whoever saw the signature."""
+    for name, product in read_products(state.connection, state.authority).items():
+        if product.mpk is not None and is_burnt(state.connection, product.mpk):
+            said = f"MP key {product.mpk.hex()} of product {name} was seen to sign, which gives it away"
+            then = "make bundles under a job secret alone; another SRK set makes another key"
+            yield Line("mp-key", False, said, then)
+
+
 def _check_alarms(state: State) -> Iterator[Line]:
     rows = state.connection.execute("SELECT kind, sum(count), max(last_at) FROM alarms GROUP BY kind").fetchall()
     for kind, count, last in rows:
@@ -196,7 +206,7 @@ def _check_receipts(state: State) -> Iterator[Line]:
 
 CHECKS: Final[tuple[Callable[[State], Iterator[Line]], ...]] = (
     *(_check_realm, _check_memory, _check_file, _check_head, _check_certificates, _check_standby, _check_token),
-    *(_check_room, _check_clock, _check_jobs, _check_alarms, _check_vault, _check_receipts),
+    *(_check_room, _check_clock, _check_jobs, _check_alarms, _check_vault, _check_burnt, _check_receipts),
 )
 
 
