@@ -2,14 +2,16 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from mpsim import fuses, silicon
 from mpwire import bundle, bundlekeys, hkdf, labels, registry, stream
 from mpwire.bundlekeys import Expand
 from mpwire.cose import thumbprint, write_sign1
+from mpwire.limits import BUNDLE_CHUNK_BYTES
 from mpwire.messages.bundle import (
     BUNDLE_POLICY,
     UPDATE_KEY,
@@ -60,7 +62,11 @@ class UpdateAuthority:
 
     name: str
     signer: SoftKey = field(default_factory=SoftKey.generate)
-    key: Secret = field(default_factory=lambda: Secret(hashlib.sha256(b"update key").digest()))
+    key: Secret = field(default_factory=lambda: Secret(b""))
+
+    def __post_init__(self) -> None:
+        if not len(self.key):
+            self.key = Secret(hashlib.sha256(self.name.encode()).digest())
 
     @property
     def value(self) -> bytes:
@@ -180,6 +186,40 @@ class Maker:
         )
         head = bundle.write_envelope(whole._replace(**forged), dict(whose.headers()), whose.sign)
         return head + b"".join(parts)
+
+
+def write_large(maker: Maker, path: Path, small: Sequence[Item], large: Component) -> None:
+    """A bundle with one file of zeros that is too large to hold, behind small items."""
+    draft = maker.plan(small)
+    draft = draft._replace(components=(*draft.components, large))
+    kek = bundlekeys.make_kek(draft, maker.expand, None)
+
+    def seal() -> Iterator[Iterator[bytes]]:
+        for at, one in enumerate(draft.components):
+            key = bundlekeys.make_content_key(kek, at, one.uid)
+            plain = iter([small[at].plain]) if at < len(small) else zeros(one.size)
+            yield stream.seal_chunks(key, plain, one.size)
+
+    digests = []
+    for chunks in seal():
+        running = hashlib.sha256()
+        for chunk in chunks:
+            running.update(chunk)
+        digests.append(running.digest())
+    whole = draft._replace(digests=tuple(digests), key_check=bundlekeys.make_key_check(kek))
+    under = maker.first()
+    with open(path, "wb") as file:
+        file.write(bundle.write_envelope(whole, under.headers(), under.sign))
+        for chunks in seal():
+            file.writelines(chunks)
+
+
+def zeros(size: int) -> Iterator[bytes]:
+    """In chunks as `seal_chunks` takes them."""
+    whole = bytes(BUNDLE_CHUNK_BYTES)
+    while size > 0:
+        yield whole[:size]
+        size -= len(whole)
 
 
 def policy(slots: Mapping[str, str], minimums: Mapping[str, int] | None = None, **changes: Any) -> Item:

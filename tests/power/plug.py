@@ -5,10 +5,10 @@ touches nothing any more: what its clean-up tries raises again. Reads are touche
 board that dies there must find its way back as from anywhere else.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 from mpagent.durable import Disk
 from mpagent.hal.choose import open_board
@@ -70,6 +70,25 @@ class PluggedDisk(Disk):
             self._leave_temporary(name, content[: len(content) // 2], "half")
             self._leave_temporary(name, content, "unrenamed")
             super().write(name, content)
+
+    def stage(self, name: str, chunks: Iterable[bytes]) -> None:
+        """Dies between any two chunks as well, with what is written by then."""
+
+        def touched() -> Iterator[bytes]:
+            for chunk in chunks:
+                self._plug.touch(f"stage {name}:chunk")
+                yield chunk
+
+        with self._touched(f"stage {name}"):
+            super().stage(name, touched())
+
+    def publish(self, name: str) -> None:
+        with self._touched(f"publish {name}"):
+            super().publish(name)
+
+    def open(self, name: str, *, staged: bool = False) -> BinaryIO:
+        with self._touched(f"open {name}"):
+            return super().open(name, staged=staged)
 
     def remove(self, name: str) -> None:
         with self._touched(f"remove {name}"):

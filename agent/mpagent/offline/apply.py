@@ -211,9 +211,9 @@ class Meter:
     def count(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         """The same chunks."""
         for chunk in chunks:
-            yield chunk
             self._done += len(chunk)
             self._tick(self._done, self._total)
+            yield chunk
 
 
 def _open_piece(source: Source, piece: Piece, keys: Keys) -> Iterator[bytes]:

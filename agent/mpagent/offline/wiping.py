@@ -43,10 +43,10 @@ def _identify(descriptor: int, is_device: bool) -> tuple[int, int]:
 
 
 def _wipe_file(descriptor: int, source: Source) -> None:
-    """The manifest last: cut before that, it is still known as one that was taken, and wiped by the next start."""
+    """The manifest last, without its name: cut before, it is still known as one that was taken, and the next start goes
+    on; cut after, nobody finds half of a bundle."""
     head = source.frame.places[0].offset
     _overwrite(descriptor, head, os.fstat(descriptor).st_size)
-    _overwrite(descriptor, 0, head)
     real = Path(os.path.realpath(source.path))
     real.unlink()
     folder = os.open(real.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -54,6 +54,7 @@ def _wipe_file(descriptor: int, source: Source) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+    _overwrite(descriptor, 0, head)
 
 
 def _wipe_device(descriptor: int, source: Source) -> None:
