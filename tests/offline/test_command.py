@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mpsim.board import BoardPlan
 from mpwire import bundlekeys
 from mpwire.jobsecret import write_job_secret
 from tests.mpagent.conftest import mounted
@@ -457,3 +458,40 @@ def test_torn_file_without_its_bundle_is_no_pass(shell: Shell, maker: Maker) -> 
     done = shell.run("enroll", "--once")
     assert done.returncode == 69 and b"'model' is not held whole" in done.stderr
     assert len(SLOTS) == 5
+
+
+def ask_doctor(shell: Shell, *words: str) -> tuple[int, dict[str, dict[str, str]]]:
+    done = shell.run("doctor", "--json", *words)
+    return done.returncode, {one["ability"]: one for one in json.loads(done.stdout)}
+
+
+def test_doctor_looks_at_place_receipts_and_job_secret(shell: Shell, maker: Maker) -> None:
+    code, found = ask_doctor(shell)
+    assert code == 69 and found["bundle place"]["state"] == "missing" and found["receipts"]["state"] == "ok"
+    assert found["job secret"]["state"] == "note" and "server" not in found
+    assert found["attest sim"]["cause"].startswith("the class key can be read, mpk-")
+    assert found["life cycle"]["cause"] == "closed, shown in this boot by secure-world"
+    shell.put(b"noise", "noise.mpbundle")
+    code, found = ask_doctor(shell)
+    assert code == 69 and "is no bundle" in found["bundle place"]["cause"]
+    shell.put(maker.make(ITEMS, job_secret=JOB_SECRET))
+    code, found = ask_doctor(shell)
+    assert code == 0 and "mp version 1" in found["bundle place"]["cause"]
+    shell.set('bundle = "/media"\nreceipts = "/nowhere"\njob_secret_file = "/job-secret"\n')
+    (shell.disk / "job-secret").write_text(SECRET_TEXT[:-1])
+    code, found = ask_doctor(shell)
+    assert code == 77 and found["job secret"]["state"] == "broken" and found["receipts"]["state"] == "note"
+    (shell.disk / "job-secret").write_text(SECRET_TEXT)
+    code, found = ask_doctor(shell)
+    assert code == 0 and found["job secret"]["state"] == "ok"
+    assert shell.run("enroll", "--once").returncode == 0
+    shell.set("")
+    code, found = ask_doctor(shell)
+    assert code == 0 and found["bundle place"]["state"] == found["receipts"]["state"] == "note"
+
+
+def test_doctor_of_an_open_board_says_to_close_it(tmp_path: Path, maker: Maker) -> None:
+    shell = Shell(tmp_path / "open", maker, plan=BoardPlan(closed=False))
+    shell.put(maker.make(ITEMS))
+    code, found = ask_doctor(shell)
+    assert code == 77 and found["life cycle"]["state"] == "broken" and "close the part" in found["life cycle"]["next"]

@@ -14,6 +14,7 @@ from mpagent.checkup.finding import Finding, State, explain, find_worst
 from mpagent.checkup.home import ask_home, tell_guard, tell_image
 from mpagent.checkup.kernel import ask_kernel
 from mpagent.checkup.line import ask_line
+from mpagent.checkup.offline import ask_offline
 from mpagent.checkup.parts import ask_parts
 from mpagent.checkup.protection import ask_protection
 from mpagent.checkup.question import Question, answer
@@ -35,6 +36,7 @@ ROOMS: Final[tuple[Callable[[Desk], Iterator[Question]], ...]] = (
     ask_tpm,
     ask_card,
     ask_parts,
+    ask_offline,
     ask_line,
 )
 """In the order of a boot: what is below is told first."""

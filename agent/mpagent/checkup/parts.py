@@ -18,6 +18,7 @@ from mpwire.secret import Secret
 
 if TYPE_CHECKING:
     from mpagent.hal.ports import Attester, Board, ClassKey, Sealer, Soc
+    from mpagent.image import Image
 
 _KEY_MAKING_S: Final = 200.0
 """OP-TEE's attestation key may have to be made: see hal/attestation."""
@@ -124,6 +125,8 @@ def _look_at_life_cycle(desk: Desk, board: "Board") -> Finding:
     from mpagent.enrollment import prove_closed
 
     assert desk.device is not None
+    if desk.device.image.mp_use == "secret":
+        return _look_without_a_line(desk.device.image, board)
     try:
         proof = prove_closed(board, desk.device.image, os.urandom)
         known = board.soc.read_facts().life_cycle
@@ -133,6 +136,24 @@ def _look_at_life_cycle(desk: Desk, board: "Board") -> Finding:
     if proof == "none":
         return Finding("life cycle", State.NOTE, f"{words}; this product takes open parts")
     return Finding("life cycle", State.OK, f"{words}, shown in this boot by {proof}")
+
+
+def _look_without_a_line(image: "Image", board: "Board") -> Finding:
+    """As 11.4.13 of docs/wire.md: the first bundle that opens shows that this boot is closed."""
+    from mpagent.errors import NotClosed
+    from mpagent.hal.ports import LifeCycle
+
+    facts = board.soc.read_facts()
+    known = (
+        "not knowable on this board" if facts.life_cycle is None else facts.life_cycle.name.lower().replace("_", " ")
+    )
+    if facts.closed_by:
+        return Finding("life cycle", State.OK, f"{known}, shown in this boot by {facts.closed_by}")
+    if facts.life_cycle in (LifeCycle.CLOSED, LifeCycle.CLOSED_PENDING_REBOOT):
+        return Finding("life cycle", State.OK, "the fuse says closed; that this boot is, a bundle that opens shows")
+    if image.allow_open:
+        return Finding("life cycle", State.NOTE, f"{known}; this product takes open parts")
+    return Finding("life cycle", State.BROKEN, known, _CLOSE, NotClosed.exit_code)
 
 
 def _look_at_counter(desk: Desk, board: "Board") -> Finding:
