@@ -19,15 +19,20 @@ def find_files(places: list[Path]) -> Iterator[Path]:
     """Each file that was named, and of each folder all that end in SUFFIX, in the order of their names.
 
     Links are followed where they were named, and nowhere below: so no folder is walked twice, nor for ever.
-    Raises Usage for a place that is not there, before the first file comes.
+    Raises Usage for a place that is not there, before the first file comes, and where nothing was found at all.
     """
     for place in places:
         if not place.exists():
             raise Usage(f"there is no {spell_path(place)}")
         if not place.is_dir() and not place.is_file():
             raise Usage(f"{spell_path(place)} is neither a file nor a folder")
+    found = False
     for place in places:
-        yield from _walk(place) if place.is_dir() else (place,)
+        for path in _walk(place) if place.is_dir() else (place,):
+            found = True
+            yield path
+    if not found:
+        raise Usage(f"no file that ends in {SUFFIX} lies in {spell_path(places[0])}")
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -46,7 +46,7 @@ def test_files_of_two_lines_come_together_and_a_second_time_change_nothing(lot: 
     assert lot.count("entries") == before and lot.count() == 5
     report = lot.desk.read("receipts", "report")
     assert {one["ueid"] for one in report["boards"]} == {one.ueid.hex() for one in boards}
-    assert lot.desk.read("ledger", "verify")["verified"]
+    assert lot.desk.read("ledger", "verify")["bundle_receipts"] == 5
 
 
 def test_a_board_that_took_a_bundle_twice_or_the_next_one_is_one_board(lot: Lot) -> None:
@@ -92,7 +92,9 @@ def test_one_chip_with_two_device_keys_is_told_whichever_file_comes_first(lot: L
     assert len(told["conflicts"][0]["boards"]) == 2 and lot.count() == 2
     assert kinds(lot.desk.read("receipts", "import", first, second, code=77)) == ["clone"]
     assert kinds(lot.desk.read("receipts", "report", code=77)) == ["clone"]
-    assert kinds(lot.desk.read("receipts", "report", "--job", "other")) == []
+    lot.make_job("lot-2")
+    assert kinds(lot.desk.read("receipts", "report", "--job", "lot-2")) == []
+    assert lot.desk.run("receipts", "report", "--job", "other")[0] == 64
 
 
 def test_two_boards_with_one_device_key_or_with_one_id_under_other_names_are_told(lot: Lot) -> None:
@@ -285,7 +287,7 @@ def test_pipes_loops_and_endless_files_are_passed_over_or_refused_at_once(lot: L
     told = lot.desk.read("receipts", "import", "--keep-going", str(folder), code=65)
     assert {Path(one["file"]).name for one in told["failed"]} == {"pipe.receipts", "vast.receipts"}
     assert (len(told["failed"]), told["known"]) == (2, 1)
-    for place in ("pipe.receipts", "missing"):
+    for place in ("pipe.receipts", "missing", "below"):
         assert lot.desk.run("receipts", "import", str(folder / place))[0] == 64
 
 

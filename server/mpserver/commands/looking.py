@@ -22,6 +22,7 @@ from mpserver.store.bundles import list_bundles
 from mpserver.store.database import explained, read_fact
 from mpserver.store.decisions import check_decisions
 from mpserver.store.lasthead import LastHead, LastHeadFile
+from mpserver.store.receipts import KIND
 from mpwire.cose import read_sign1
 from mpwire.errors import Malformed
 from mpwire.inspection import INSPECTED_MAX_BYTES, describe_message, inspect_message
@@ -149,6 +150,7 @@ def ledger_verify(options: argparse.Namespace) -> Shown:
         reading.execute("BEGIN")  # one moment of a ledger that a server may be writing
         found = verify_ledger(reading, read_root_points(Keystore(places.keys)), realm, last)
         check_decisions(reading, found.decided)
+    offline = sum(kind == KIND for kind, _ in found.decided)
     value = {
         "verified": True,
         "entries": found.entries,
@@ -156,13 +158,14 @@ def ledger_verify(options: argparse.Namespace) -> Shown:
         "grants": found.grants,
         "units": found.units,
         "closed": found.closed,
+        "bundle_receipts": offline,
         "jobs": found.jobs,
         "root": found.root.hex(),
     }
     text = (
         f"ledger verified: {found.entries} entries under {found.heads} signed heads, root {found.root.hex()[:16]};\n"
         f"{found.grants} grants and {found.closed} receipts stand in it; {found.units} units agree with"
-        f" {found.jobs} jobs and their quotas"
+        f" {found.jobs} jobs and their quotas" + (f"; {offline} receipts of boards without a line" if offline else "")
     )
     return Shown(value, text)
 

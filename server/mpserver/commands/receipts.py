@@ -15,7 +15,7 @@ from typing import Any, Final
 from mpserver.boards import describe_bundles, list_boards
 from mpserver.bundlekeeping import expand_of
 from mpserver.conflicts import Conflict, find_conflicts
-from mpserver.errors import NeedsPerson, ReceiptsWrong
+from mpserver.errors import NeedsPerson, ReceiptsWrong, Usage
 from mpserver.handed import spell_path
 from mpserver.intake import Intake, Sheaf, bundle_up
 from mpserver.output import Shown
@@ -23,7 +23,7 @@ from mpserver.receiptfiles import find_files
 from mpserver.receiving import Reception
 from mpserver.state import Places, State, open_ledger, open_state
 from mpserver.store.bundles import BundleRow, list_bundles
-from mpserver.store.database import explained
+from mpserver.store.database import Connection, explained
 from mpserver.store.products import read_products
 from mpwire.bundlereceipt import SUFFIX
 from mpwire.cose import thumbprint
@@ -154,6 +154,8 @@ def report_boards(options: argparse.Namespace) -> Shown:
     try:
         with explained(places.ledger):
             connection.execute("BEGIN")  # one moment of a ledger that a server may be writing
+            for kind in ("product", "job"):
+                _check_known(connection, kind, getattr(options, kind))
             bundles = {row.digest: row for row in list_bundles(connection) if _is_asked(row, options)}
             told = describe_bundles(connection, bundles.values())
             boards = list_boards(connection, bundles)
@@ -162,6 +164,12 @@ def report_boards(options: argparse.Namespace) -> Shown:
         connection.close()
     value = {"bundles": told, "boards": boards, "conflicts": [_as_value(one) for one in conflicts]}
     return Shown(value, _as_report(told, boards, conflicts), CONFLICT if conflicts else 0)
+
+
+def _check_known(connection: Connection, kind: str, name: str | None) -> None:
+    """Raises Usage: a name mistyped would look like a lot without boards."""
+    if name is not None and not connection.execute(f"SELECT 1 FROM {kind}s WHERE name = ?", (name,)).fetchone():
+        raise Usage(f"there is no {kind} {name}; `mpserver {kind} {'show' if kind == 'product' else 'list'}` lists all")
 
 
 def _is_asked(row: BundleRow, options: argparse.Namespace) -> bool:
