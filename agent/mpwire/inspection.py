@@ -35,6 +35,8 @@ BY_LENGTH: Final = frozenset({"grant.ciphertext", "receipt.escrow"})
 """Fields whose bytes are a secret under encryption: only their length is shown."""
 BY_KEY_ID: Final = frozenset({"import-record.key"})
 """Fields shown as a key id: a TPM's Name as it is, else the SHA-256, for an MP public key may be a secret."""
+MP_USE: Final = 4
+"""Key of mp_use in an import-record. Of a key that is a secret its SHA-256 is not shown either (docs/wire.md 11)."""
 INSPECTED_MAX_BYTES: Final = max(limits.MESSAGE_MAX_BYTES, limits.IMPORT_MAX_BYTES)
 """Most bytes of anything that can be shown; a message of the line has its own, lower bound."""
 
@@ -133,6 +135,9 @@ def _fields(shape: MapOf[Any], item: Any) -> tuple[Line, ...]:
     for field in shape.fields:
         if field.key in item:
             place = f"{shape.title}.{field.name}"
+            if place in BY_KEY_ID and item.get(MP_USE) == "secret":
+                lines.append(Line(field.key, field.name, f"{len(item[field.key])} bytes, not shown", field.note))
+                continue
             lines.append(_describe_field(place, field.key, field.name, field.shape, item[field.key], field.note))
     return tuple(lines)
 

@@ -4,9 +4,11 @@ Who is what is compared by the id of docs/wire.md 11.2, which every key has and 
 SHA-256 of a key that is a secret stands nowhere, ids of keys that sign are made here, when somebody asks.
 """
 
+from collections.abc import Mapping, Set
 from typing import Final
 
 from mpissuer.booking import digest_of_object
+from mpissuer.policy import Product
 from mpissuer.ports import RegisteredKey
 from mpserver.errors import NeedsPerson
 from mpserver.state import State
@@ -46,12 +48,24 @@ def is_burnt(connection: Connection, mpk_id: bytes) -> bool:
     return _has(connection, "SELECT 1 FROM burnt_mp_keys WHERE mpk_id = ?", mpk_id)
 
 
-def check_signs(connection: Connection, key: RegisteredKey) -> None:
+def find_pinned(products: Mapping[str, Product]) -> Set[bytes]:
+    """Names of the keys that products call secrets, whether or not the vault has them yet."""
+    return {product.mpk for product in products.values() if product.mpk is not None}
+
+
+def is_secret(state: State, mpk_id: bytes) -> bool:
+    """Whether the vault keeps or kept it, or a product says so before it was imported."""
+    if is_hidden(state.connection, mpk_id):
+        return True
+    return mpk_id in find_pinned(read_products(state.connection, state.authority))
+
+
+def check_signs(connection: Connection, key: RegisteredKey, pinned: Set[bytes] = frozenset()) -> None:
     """Before an MP key is registered to verify signatures. Raises NeedsPerson."""
     if key.kind != "mp" or key.public_key is None:
         return
     mpk_id = name_key(key.public_key[1:])
-    if is_hidden(connection, mpk_id):
+    if mpk_id in pinned or is_hidden(connection, mpk_id):
         raise NeedsPerson(f"mp-use: this is MP key {mpk_id.hex()}, which is a secret: it must never sign")
 
 

@@ -14,7 +14,7 @@ from mpissuer.policy import Product, read_product
 from mpissuer.ports import RegisteredKey
 from mpserver.errors import NeedsPerson, Usage
 from mpserver.importlist import SignedKeys
-from mpserver.mpuse import check_signs
+from mpserver.mpuse import check_not_registered, check_signs, find_pinned, is_burnt, is_hidden
 from mpserver.state import State
 from mpserver.store.books import SqlBooks
 from mpserver.store.products import read_products, seal_body
@@ -177,7 +177,9 @@ class Office:
     def _find_new(self, keys: Sequence[RegisteredKey]) -> list[RegisteredKey]:
         """Those not registered yet, each once. Raises NeedsPerson: simulated in production, or known otherwise."""
         new: dict[bytes, RegisteredKey] = {}
+        pinned = find_pinned(read_products(self._connection, self._state.authority))
         for key in keys:
+            check_signs(self._connection, key, pinned)
             if key.origin == "simulated" and self._state.realm == "production":
                 raise NeedsPerson("a simulated part's key cannot be registered in realm production")
             known = new.get(key.key_id) or self._find_key(key.key_id)
@@ -282,13 +284,15 @@ class Office:
         self._do("job", action, name, digest_of_object(then, name), act)
 
     def _check_mp_use(self, product: Product) -> None:
-        """A class key signs or is a secret, never both (design section 4)."""
-        for name, other in read_products(self._connection, self._state.authority).items():
-            if name == product.name:
-                continue
-            shared = set(product.mp_keys) & set(other.mp_keys)
-            if shared and other.mp_use != product.mp_use:
-                raise ProductWrong(f"mp_use: product {name} already uses key {shared.pop().hex()} as {other.mp_use}")
+        """A class key signs or is a secret, never both. Raises ProductWrong."""
+        if product.mpk is None:
+            return
+        try:
+            check_not_registered(self._connection, product.mpk)
+        except NeedsPerson as error:
+            raise ProductWrong(f"mpk: {error}", key="mpk") from error
+        if is_burnt(self._connection, product.mpk) and not is_hidden(self._connection, product.mpk):
+            raise ProductWrong("mpk: a signature by this key was seen here: it is no secret any more", key="mpk")
 
     def _do(self, kind: str, action: str, subject: str, digest: bytes, change: Callable[[], None]) -> None:
         self._do_all([_Act(kind, action, subject, digest, change)])

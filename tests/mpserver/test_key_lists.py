@@ -19,6 +19,7 @@ from mpserver.keystore import load_key_file
 from mpserver.office import Office
 from mpserver.state import State, open_state
 from mpsim import board, fuses
+from mpwire import p256
 from mpwire.cose import thumbprint
 from mpwire.limits import IMPORT_MAX_BYTES, IMPORT_RECORDS_MAX
 from mpwire.messages.issuer import IMPORT_LIST, ImportList, ImportRecord
@@ -488,3 +489,15 @@ def test_the_completion_knows_the_commands_of_lists(desk: Oem) -> None:
     for path in ("new-signer", "sign-list", "trust-signer", "dismiss-signer", "signers"):
         assert f'"key {path}"' in script
     assert "--sequence" in script and "--confirm" in script
+
+
+def test_a_secret_on_a_list_of_another_tool_is_shown_by_its_length(oem: Oem) -> None:
+    """T-292 Careless print: neither the key nor its SHA-256, whoever signed such a list."""
+    vector = next(one for one in VECTORS if one["name"] == "MP key that is a secret")
+    raw = read_bytes(vector["bytes"])
+    key = raw[raw.index(b"\x02\x58\x40") + 3 :][:64]
+    p256.load_point(b"\x04" + key)
+    for more in ((), ("--json",)):
+        code, out, err = oem.run("inspect", oem.write("list", raw), *more)
+        assert code == 0 and "64 bytes, not shown" in out
+        assert key.hex() not in out + err and hashlib.sha256(key).hexdigest() not in out + err

@@ -206,7 +206,30 @@ def test_a_key_that_signs_for_anybody_here_becomes_no_secret(desk: Desk, how: st
     assert desk.read("mp", "vault", "list") == [] and not (desk.state / "keys/vault").exists()
 
 
-@pytest.mark.parametrize("how", ["log", "json", "office"])
+def test_a_product_calls_no_key_a_secret_that_signs_and_the_other_way_round(desk: Desk) -> None:
+    """T-654 Two uses: the product file comes first, before anybody imported the key."""
+    product = desk.write("product.toml", PRODUCT.replace("MPK", NAME))
+    desk.read("product", "add", product)
+    for words in (
+        ("mp", "import-log", desk.write("k.log", pubk()), "--confirm", DIGEST),
+        ("key", "import", desk.write("k.json", json.dumps({"public_key": A_KEY.hex(), "origin": "silicon"}))),
+    ):
+        code, out, err = desk.run(*words)
+        assert code == 77 and "mp-use" in err and DIGEST not in out + err and A_KEY.hex() not in (out + err).lower()
+    assert desk.read("key", "list") == [] and hide(desk)["kept"]
+
+
+@pytest.mark.parametrize("how", ["registered", "burnt"])
+def test_a_product_file_that_calls_a_signing_key_a_secret_is_refused(desk: Desk, how: str) -> None:
+    """T-654 Two uses: the key signs already, or was seen to."""
+    log = pubk() if how == "registered" else BOARD_A
+    more = ("--confirm", DIGEST) if how == "registered" else ()
+    desk.run("mp", "import-log", desk.write("k.log", log), *more)
+    code, _, err = desk.run("product", "add", desk.write("product.toml", PRODUCT.replace("MPK", NAME)))
+    assert code == 78 and "product.toml:6: mpk: " in err and desk.read("product", "show") == []
+
+
+@pytest.mark.parametrize("how", ["log", "json"])
 def test_a_secret_never_signs_for_anybody_here(desk: Desk, how: str) -> None:
     """T-654 Two uses: the other way round, and after the key was destroyed too: its bundles are still out there."""
     hide(desk)
@@ -274,7 +297,8 @@ def test_a_comparison_of_a_secret_writes_no_digest_down(desk: Desk) -> None:
 
 
 def test_a_digest_written_down_before_is_told(desk: Desk) -> None:
-    desk.read("product", "add", desk.write("product.toml", PRODUCT.replace("MPK", NAME)))
+    undecided = PRODUCT.replace('mp_use = "secret"\nmpk = "MPK"', "")
+    desk.read("product", "add", desk.write("product.toml", undecided))
     one, two = desk.write("one.log", pubk()), desk.write("two.log", pubk())
     desk.read("mp", "compare", one, two, "--product", "gateway")
     assert "NXP's old format" in hide(desk)["notes"][0]

@@ -1,5 +1,6 @@
 """A lot without a line: the OEM's commands, a board's, and the receipt on its way back. Every process is a real one."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,13 @@ from typing import Any
 import pytest
 
 from mpsim import board
-from tests.mpserver.bundles import FILE_SLOT, NAME, PRODUCT, RECORD, STATIC, update_slot
+from mpwire import labels
+from mpwire.bundlereceipt import read_receipt, split_receipts
+from mpwire.cose import read_sign1, sig_structure
+from mpwire.trust import ES256_ONLY
+from tests.mpserver.bundles import FILE_SLOT, KEY, NAME, PRODUCT, RECORD, STATIC, update_slot
 from tests.mpserver.server import run_tool
+from tests.recovery import recover
 
 REFUSED = 77
 
@@ -127,3 +133,35 @@ def test_a_board_of_such_a_product_never_says_hello(factory: Factory) -> None:
     (root / "etc/mpagent/mpagent.toml").write_text('server = "https://127.0.0.1:9"\n')
     done = run_tool("mpagent", "--root", str(root), "enroll", "--once")
     assert done.returncode in (69, 78) and "127.0.0.1" not in done.stderr.replace("mpagent.toml", "")
+
+
+def test_nothing_that_leaves_the_board_or_the_office_gives_the_key_away(factory: Factory) -> None:
+    """T-655 Oracle: bundle, receipts, disk, ledger and every answer; each signature in them is by another key."""
+    firmware = factory.write("firmware", b"small")
+    bundle, root = factory.make("a.mpbundle", 1, "--value", f"firmware={firmware}"), factory.flash("one")
+    said = factory.apply(root, bundle)
+    receipts = factory.folder / "a.receipts"
+    for words in (
+        ("mpagent", "--root", str(root), "offline", "receipts", "--output", str(receipts)),
+        ("mpagent", "--root", str(root), "offline", "status", "--json"),
+        ("mpagent", "--root", str(root), "status", "--json"),
+        ("mpagent", "--root", str(root), "doctor", "--json"),
+        ("mpserver", "--dir", str(factory.state), "receipts", "import", str(receipts), "--json"),
+        ("mpserver", "--dir", str(factory.state), "receipts", "report", "--json"),
+        ("mpserver", "--dir", str(factory.state), "doctor", "--json"),
+        ("mpserver", "--dir", str(factory.state), "bundle", "extract-test", bundle, "--json"),
+    ):
+        done = run_tool(*words)
+        said += done.stdout + done.stderr
+    files = [path for folder in (root, factory.state) for path in sorted(folder.rglob("*")) if path.is_file()]
+    told = b"".join(path.read_bytes() for path in (*files, receipts, Path(bundle))) + said.lower().encode()
+    for secret in (KEY, KEY[:32], KEY[32:], hashlib.sha256(KEY).digest(), hashlib.sha256(b"\x04" + KEY).digest()):
+        assert secret not in told and secret.hex().encode() not in told
+
+    with receipts.open("rb") as file:
+        (row,) = split_receipts(file)
+    heard = read_receipt(row)
+    envelope = read_sign1(heard.signed, typ=labels.TYP_BUNDLE_RECEIPT, algs=ES256_ONLY)
+    covered = sig_structure(envelope.protected, labels.AAD_BUNDLE_RECEIPT, envelope.payload)
+    found = recover(hashlib.sha256(covered).digest(), envelope.signature)
+    assert heard.receipt.key[1:] in found and KEY not in found

@@ -11,7 +11,7 @@ from mpserver.console import LOG_MAX_BYTES, read_console
 from mpserver.errors import LogWrong, NeedsPerson, Usage
 from mpserver.handed import read_file, read_hex
 from mpserver.mpfinding import load_key, weigh
-from mpserver.mpuse import is_hidden, name_key
+from mpserver.mpuse import is_secret, name_key
 from mpserver.office import Office
 from mpserver.output import Shown
 from mpserver.state import Places, State, open_ledger, open_state
@@ -55,7 +55,7 @@ def compare_keys(options: argparse.Namespace) -> Shown:
 def _name_boards(state: State, told: "tuple[_Board, _Board]", mp_use: str) -> tuple[bytes, bytes]:
     """Both ids of one sort: SHA-256 of keys that sign, and of a secret the id that is no digest of it."""
     names = [None if one.key is None or len(one.key) != 64 else name_key(one.key) for one in told]
-    hidden = [name for name in names if name is not None and is_hidden(state.connection, name)]
+    hidden = [name for name in names if name is not None and is_secret(state, name)]
     if mp_use == "secret" or hidden or any(len(one.key_id) == MPK_ID_BYTES for one in told):
         ids = [name or one.key_id for name, one in zip(names, told, strict=True)]
         if any(len(one) != MPK_ID_BYTES for one in ids):

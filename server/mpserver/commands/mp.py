@@ -18,7 +18,7 @@ from mpserver.handed import read_file, read_fingerprint, read_hex, read_value
 from mpserver.hiding import burn
 from mpserver.keyrecords import NOT_REGISTERED, PART_MAX
 from mpserver.mpfinding import GIVEN, KNOWN, PRODUCT_WORDS, UNKNOWN, Finding, LogFinding, explain, weigh
-from mpserver.mpuse import PUBLISHES, is_hidden, name_key
+from mpserver.mpuse import PUBLISHES, is_secret, name_key
 from mpserver.office import Office
 from mpserver.output import Shown
 from mpserver.state import Places, State, open_ledger, open_state
@@ -107,7 +107,7 @@ def _check_hidden(state: State, found: LogFinding) -> None:
     if found.key is None or found.curve != "P-256":
         return
     mpk_id = name_key(found.key)
-    if not is_hidden(state.connection, mpk_id):
+    if not is_secret(state, mpk_id):
         return
     if found.signatures:
         burn(state, mpk_id, "a signature in a log")
@@ -250,7 +250,7 @@ def _remember(directory: Path, key: bytes, found: Finding, is_registered: bool) 
     try:
         if found.mpmr != UNKNOWN:
             burn(state, mpk_id, "a signature verified")
-        if is_hidden(state.connection, mpk_id):
+        if is_secret(state, mpk_id):
             return "secret"
     finally:
         state.close()
