@@ -134,7 +134,7 @@ def test_containers_inside_each_other_stop_at_a_depth() -> None:
     for _ in range(100):
         body = gzip.compress(body)
     found = walk_bytes(body)
-    assert {one.kind for one in found} == {Kind.UNSEEN} and len(found) <= 2
+    assert [one.kind for one in found] == [Kind.UNSEEN]
     assert f"more than {bounds.DEPTH_MAX} containers" in found[0].said
     body = KEY
     for _ in range(bounds.DEPTH_MAX):

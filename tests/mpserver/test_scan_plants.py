@@ -107,6 +107,18 @@ def test_a_key_across_two_fragments_of_a_file_is_found(tmp_path: Path) -> None:
     assert (found.kind, found.path, found.offset) == (Kind.MP_KEY, "image!/split", 4096 * 3 - 20)
 
 
+def test_a_packed_file_in_pieces_is_opened_once_and_whole(tmp_path: Path) -> None:
+    """Its first piece begins like a stream of its own, which would be called damaged."""
+    image = tmp_path / "image"
+    tree = make_tree(tmp_path / "tree", {f"{number}": noise(4096 * 100, number) for number in range(10)})
+    run("mke2fs", "-q", "-t", "ext4", "-b", "4096", "-d", tree, image, "6M")
+    for doomed in ("3", "6"):
+        run("debugfs", "-w", "-R", f"rm /{doomed}", image)
+    (tmp_path / "packed").write_bytes(gzip.compress(bytes(one & 63 for one in noise(4096 * 330, 8)) + KEY))
+    run("debugfs", "-w", "-R", f"write {tmp_path / 'packed'} packed", image)
+    assert {one.path for one in walk(image)} == {"image!/packed!gz"}
+
+
 def test_a_key_in_a_gzip_in_a_cpio_in_a_fit_in_a_fat_on_a_disk_is_found_by_its_path(tmp_path: Path) -> None:
     """T-621 Hidden key: five containers deep, the last one packed."""
     make_cpio(make_tree(tmp_path / "root", {"etc/mp.gz": gzip.compress(b"x" * 9_000 + KEY)}), tmp_path / "initramfs")

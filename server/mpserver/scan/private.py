@@ -48,11 +48,14 @@ def judge_pem(region: Region, at: int, mark: Mark, sought: Sequence[Sought]) -> 
         return
     pem = _cut_pem(region.read(offset, _PEM_MAX_BYTES), kind)
     loaded = None if pem is None else _name_pem(pem, kind)
-    if loaded is None:
-        said = "what begins like a private key and does not load: cut off, damaged, or under a password"
-        yield Verdict(Kind.PRIVATE_KEY, form, Severity.REVIEW, said, offset)
-    else:
+    if loaded is not None:
         yield Verdict(Kind.PRIVATE_KEY, form, Severity.LEAK, f"a private key ({form})", offset, key=loaded)
+    elif pem is not None:
+        said = "what begins like a private key and does not load: of a rare kind, damaged, or under a password"
+        yield Verdict(Kind.PRIVATE_KEY, form, Severity.REVIEW, said, offset, key=sha256(pem).hexdigest())
+    else:
+        said = "the beginning of a private key, cut off"
+        yield Verdict(Kind.PRIVATE_KEY, form, Severity.REVIEW, said, offset)
 
 
 def _cut_pem(text: bytes, kind: str) -> bytes | None:

@@ -150,7 +150,11 @@ class Pieces:
 
     def inside(self) -> tuple[Region, int] | None:
         """See Region."""
-        start = self._extents[0].start if len(self._extents) == 1 else None
+        return self.first() if len(self._extents) == 1 else None
+
+    def first(self) -> tuple[Region, int] | None:
+        """Where the first byte lies, whatever becomes of the rest; None for a hole."""
+        start = self._extents[0].start if self._extents else None
         return None if start is None else (self._region, start)
 
     def ranges(self) -> Iterator[tuple[int, int]]:

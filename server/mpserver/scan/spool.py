@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from mpserver.scan.budget import Budget
+from mpserver.scan.containers.member import Broken
 from mpserver.scan.regions import Memory, Space
 
 MEMORY_BYTES: Final = 4 * 1024 * 1024
@@ -37,7 +38,7 @@ class Spooled:
 
     def _add(self, chunk: bytes) -> None:
         if self._file is None and self.size + len(chunk) > MEMORY_BYTES:
-            self._file = tempfile.TemporaryFile(dir=FOLDER, buffering=0)  # noqa: SIM115  # closed with the space
+            self._file = _open_nameless()
             whole = b"".join(self._parts)
             self._parts.clear()
             self._write(0, whole)
@@ -58,9 +59,12 @@ class Spooled:
         self._budget.keep(len(body))
         self.kept += len(body)
         rest = memoryview(body)
-        while rest:  # a disk that is nearly full takes a part
-            done = os.pwrite(self._file.fileno(), rest, at)
-            rest, at = rest[done:], at + done
+        try:
+            while rest:  # a disk that is nearly full takes a part
+                done = os.pwrite(self._file.fileno(), rest, at)
+                rest, at = rest[done:], at + done
+        except OSError as error:
+            raise _no_room(error) from error
 
     def finish(self) -> Space:
         """The space; closing it gives memory or disk back."""
@@ -68,3 +72,14 @@ class Spooled:
             return Memory(self._number, b"".join(self._parts))
         self._file.truncate(self.size)
         return Space(self._number, self._file, self.size)
+
+
+def _open_nameless() -> BinaryIO:
+    try:
+        return tempfile.TemporaryFile(dir=FOLDER, buffering=0)
+    except OSError as error:
+        raise _no_room(error) from error
+
+
+def _no_room(error: OSError) -> Broken:
+    return Broken(f"what it unpacks to cannot be kept below {FOLDER}: {error.strerror}")

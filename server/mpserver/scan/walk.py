@@ -23,7 +23,7 @@ from mpserver.scan.filters import Sought
 from mpserver.scan.findings import Finding, Notebook
 from mpserver.scan.marks import Mark, make_automaton
 from mpserver.scan.names import judge_name
-from mpserver.scan.regions import Region, Slice, Space
+from mpserver.scan.regions import Pieces, Region, Slice, Space
 from mpserver.scan.spool import Spooled
 from mpserver.scan.sweep import sweep
 from mpserver.scan.verdicts import judge
@@ -74,6 +74,13 @@ class Ground:
             at += start
         return at
 
+    def pass_over(self, region: Pieces) -> None:
+        """What begins here goes on elsewhere, and is looked at as a whole."""
+        first = region.first()
+        at = None if first is None else self.place(first[0])
+        if first is not None and at is not None:
+            self.opened.add(at + first[1])
+
 
 class Walk:
     """One image. What it finds is in `notes`."""
@@ -108,6 +115,8 @@ class Walk:
         self._tell_path(path)
         at = None if ground is None else ground.place(region)
         if ground is None or at is None:
+            if ground is not None and isinstance(region, Pieces):
+                ground.pass_over(region)
             ground, at = Ground(region), 0
             self._sweep(ground, path)
         else:
@@ -158,6 +167,7 @@ class Walk:
         except Exhausted as error:
             if error.everything:
                 raise
+            ground.covered.append((at, at + region.size))
             self._notes.note_unseen(path, f"{reader.form}: {error}")
         except FAULTS as error:
             if not is_guess or len(self._notes.findings) > told:
