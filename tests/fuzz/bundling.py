@@ -3,6 +3,7 @@
 import io
 
 from mpwire import bundle, bundlekeys, bundlereceipt, hkdf, stream
+from mpwire.inspection import inspect_message
 from mpwire.messages.bundle import BUNDLE, BUNDLE_POLICY, UPDATE_KEY
 from tests.fuzz.decoders import TRUST, Door, same
 from tests.fuzz.mutation import mutate_bytes
@@ -43,6 +44,11 @@ def _open(raw: bytes, frame: bundle.Frame) -> None:
         assert sum(map(len, stream.open_chunks(key, file.read, one.size))) == one.size
 
 
+def feed_inspection(raw: bytes) -> None:
+    """What `inspect` prints of a file from a medium: nothing in it may steer a terminal."""
+    assert all(line.isprintable() for line in inspect_message(raw).split("\n"))
+
+
 def feed_receipts(raw: bytes) -> None:
     """A receipts file: what is taken was written by the device key and a holder of the class key."""
     for row in bundlereceipt.split_receipts(io.BytesIO(raw)):
@@ -62,6 +68,8 @@ def bundle_doors() -> dict[str, Door]:
         "file": Door(feed_file, MADE.raw, mutate_bytes),
         "manifest": Door(feed_manifest, BUNDLE.encode(MADE.bundle)),
         "receipts": Door(feed_receipts, WRITTEN, mutate_bytes),
+        "shown-file": Door(feed_inspection, MADE.raw, mutate_bytes),
+        "shown-receipts": Door(feed_inspection, WRITTEN * 2, mutate_bytes),
         "receipt": Door(bundlereceipt.read_receipt, ROW),
         "update-key": Door(lambda raw: same(UPDATE_KEY.encode(UPDATE_KEY.decode(raw, 1_024)), raw), bundles.OWNER_SLOT),
         "policy": Door(lambda raw: same(BUNDLE_POLICY.encode(BUNDLE_POLICY.decode(raw, 32_768)), raw), bundles.RIGHTS),

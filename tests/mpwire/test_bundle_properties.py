@@ -25,7 +25,7 @@ def test_valid_bytes_are_taken_so_that_bent_ones_reach_deep(bundling: ModuleType
 
 
 @settings(max_examples=400, deadline=None)
-@given(choice=st.integers(0, 5), seed=st.integers(0, 2**32 - 1))
+@given(choice=st.integers(0, 7), seed=st.integers(0, 2**32 - 1))
 def test_bent_bundles_are_refused_by_name_or_are_the_signed_one(bundling: ModuleType, choice: int, seed: int) -> None:
     from tests.fuzz.decoders import knock
 
