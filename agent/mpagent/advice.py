@@ -23,6 +23,7 @@ _BY_CLASS: Final[tuple[tuple[type[MpError], str], ...]] = (
     (errors.ConfigWrong, "correct it there and run the command again"),
     (errors.Busy, "wait for that process to end, or stop it"),
     (errors.NoBundle, "put the bundle there; mpagent.toml says where it is looked for"),
+    (errors.MediumBroke, "put the stick or card in again, or use another"),
     (Mistyped, "scan or type it again, from the OEM's own print"),
     (errors.BundleRefused, "use the bundle that was made for this board and image"),
     (errors.BundleBroke, "copy the bundle again, from the OEM's own file"),

@@ -76,6 +76,12 @@ class BundleRefused(BundleBroke):
     exit_code, retry = 77, Retry.OPERATOR
 
 
+class MediumBroke(MpError):
+    """What a bundle or a job secret lies on cannot be read: pulled, worn, or not ours to read. Nothing changed."""
+
+    exit_code, retry = 74, Retry.OPERATOR
+
+
 class StorageFull(MpError):
     """The state partition cannot take a new file: full, or read-only. What was there is as it was."""
 

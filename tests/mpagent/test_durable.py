@@ -158,3 +158,55 @@ def test_slot_names_cannot_leave_the_shelf(tmp_path: Path) -> None:
     assert [shelf.find(name) for name in names] == [name.encode() for name in names]
     assert len(list_all(tmp_path / "state/shelf")) == len(names)
     assert [one.name for one in tmp_path.iterdir()] == ["state"]
+
+
+def test_large_file_has_no_name_before_it_is_whole(tmp_path: Path) -> None:
+    disk = Disk(tmp_path)
+    disk.stage("files/a", iter([b"one", b"two"]))
+    assert disk.names("files") == ()
+    disk.publish("files/a")
+    with disk.open("files/a") as file:
+        assert file.read() == b"onetwo" and disk.names("files") == ("a",)
+    disk.stage("files/a", iter([b"other"]))
+    disk.unstage("files/a")
+    disk.unstage("files/a")
+    assert list_all(tmp_path) == ["files/a"]
+    disk.stage("files/b", iter([b"left over"]))
+    disk.prepare()
+    assert list_all(tmp_path) == ["files/a"]
+
+
+def test_large_file_whose_source_fails_leaves_nothing(tmp_path: Path) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield b"half"
+        raise Damaged("the source broke")
+
+    with pytest.raises(Damaged):
+        Disk(tmp_path).stage("files/a", chunks())
+    assert list_all(tmp_path) == []
+
+
+def test_large_file_that_does_not_fit_leaves_the_former_one(small_disk: Path) -> None:
+    disk = Disk(small_disk / "state")
+    disk.stage("files/a", iter([b"before"]))
+    disk.publish("files/a")
+    with pytest.raises(StorageFull):
+        disk.stage("files/a", (bytes(10_000) for _ in range(100)))
+    assert list_all(disk.folder) == ["files/a"]
+    with disk.open("files/a") as file:
+        assert file.read() == b"before"
+    assert disk.measure_free() < 1_000_000
+
+
+@pytest.mark.parametrize("strange", ["folder", "link", "pipe", "nothing"])
+def test_what_is_no_large_file_is_damage_and_not_waited_for(tmp_path: Path, strange: str) -> None:
+    disk, path = Disk(tmp_path), tmp_path / "files/a"
+    path.parent.mkdir()
+    if strange == "folder":
+        path.mkdir()
+    elif strange == "link":
+        path.symlink_to("/etc/passwd")
+    elif strange == "pipe":
+        os.mkfifo(path)
+    with pytest.raises((Damaged, StorageBroke)):
+        disk.open("files/a")

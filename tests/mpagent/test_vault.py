@@ -1,6 +1,7 @@
 """Secrets at rest: worn flash, swapped files, a restored old disk, a chip that lies, cuts between any two steps."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -214,3 +215,49 @@ def test_largest_grant_and_local_slots_fit(tmp_path: Path, sealer: Sealer) -> No
     vault = make_vault(tmp_path, sealer)
     assert vault.read(UEID, vault.write(UEID, slots, above=0)) == slots
     assert (tmp_path / "vault/gen-000001").stat().st_size <= VAULT_MAX_BYTES
+
+
+def test_facts_lie_beside_the_slots_and_are_no_slot(tmp_path: Path, sealer: Sealer) -> None:
+    vault = make_vault(tmp_path, sealer)
+    facts = Secret(b"facts" * 100)
+    number = vault.write(UEID, SLOTS, above=0, facts=facts)
+    assert vault.read(UEID, number) == SLOTS
+    opened = vault.unlock(UEID, number)
+    assert opened.read_facts() == facts and set(opened.names) == {one.name for one in SLOTS}
+    assert b"factsfacts" not in (tmp_path / "vault/gen-000001").read_bytes()
+    assert vault.unlock(UEID, vault.write(UEID, SLOTS, above=number)).read_facts() is None
+    with pytest.raises(ValueError, match="facts of"):
+        vault.write(UEID, SLOTS, above=0, facts=Secret(bytes(40_000)))
+
+
+def test_generation_that_counts_where_record_and_counter_differ(tmp_path: Path, sealer: Sealer) -> None:
+    """A record may be lost or a step behind; the counter never is ahead of what was read back."""
+    plain = make_vault(tmp_path / "plain", sealer)
+    assert plain.find_standing(0) == 0
+    plain.write(UEID, SLOTS, above=0)
+    assert (plain.find_standing(0), plain.find_standing(1)) == (1, 1)
+    plain.write(UEID, SLOTS, above=1)
+    assert plain.find_standing(1) == 1  # without a counter the record's word counts
+
+    counter = SoftCounter()
+    vault = make_vault(tmp_path / "counted", sealer, counter)
+    counter.raise_to(7)  # a TPM starts above whatever it ever counted
+    assert vault.find_standing(0) == 0 and vault.find_next(0) == 8
+    first = vault.write(UEID, SLOTS, above=0)
+    assert (first, vault.find_standing(0), vault.find_standing(8)) == (8, 8, 8)
+    shutil.copytree(tmp_path / "counted/vault", tmp_path / "old")
+    assert vault.write(UEID, SLOTS, above=8) == 9 and vault.find_standing(8) == 9
+    for name in ("gen-000009", "gen-000008"):
+        (tmp_path / "counted/vault" / name).unlink()
+    shutil.copytree(tmp_path / "old", tmp_path / "counted/vault", dirs_exist_ok=True)
+    with pytest.raises(Tampered, match="older than the board's soft says"):
+        vault.find_standing(0)
+    assert vault.find_standing(8) == 8  # for `read` to refuse: the counter names another
+    with pytest.raises(Tampered):
+        vault.read(UEID, 8)
+
+
+def test_generation_that_was_cut_before_it_counted_is_none(tmp_path: Path, sealer: Sealer) -> None:
+    counter = SoftCounter()
+    make_vault(tmp_path, sealer).write(UEID, SLOTS, above=0)
+    assert make_vault(tmp_path, sealer, counter).find_standing(0) == 0

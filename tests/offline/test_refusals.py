@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mpagent.errors import BundleBroke, BundleRefused, HardwareGone, NotClosed, StorageBroke
+from mpagent.errors import BundleBroke, BundleRefused, HardwareGone, MediumBroke, NotClosed
 from mpagent.offline.jobsecrets import from_file
 from mpagent.offline.words import WORDS
 from mpsim.board import BoardPlan, close_fuse, power_cycle
@@ -321,7 +321,7 @@ def test_part_that_was_just_closed_says_to_reboot(make_site: MakeSite, maker: Ma
         (write_job_secret(JOB_SECRET)[:-1], Mistyped),
         ("", Mistyped),
         ("\u00e4", Mistyped),
-        (None, StorageBroke),
+        (None, MediumBroke),
     ],
 )
 def test_wrong_job_secret_opens_nothing(

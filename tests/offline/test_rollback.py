@@ -11,6 +11,7 @@ from typing import BinaryIO
 import pytest
 
 from mpagent.errors import BundleBroke, BundleRefused, ForeignDisk, Tampered
+from mpagent.hal.choose import BoardChoice
 from mpagent.hal.ports import Board
 from mpagent.journal import FILES, Journal
 from mpagent.offline.apply import open_all
@@ -20,6 +21,7 @@ from mpagent.offline.sources import open_bundle
 from mpagent.record import Record
 from mpagent.vault import GENERATION
 from mpsim.counter import SoftCounter
+from mpsim.swtpm import SoftTpm
 from mpwire.messages.bundle import BundlePolicy
 from tests.offline.bench import API_KEY, ITEMS, MODEL, OEM, OWNER, SERVICE, Site
 from tests.offline.conftest import MakeSite
@@ -307,3 +309,49 @@ def test_update_key_of_one_authority_opens_nothing_of_another(site: Site, maker:
     refuse(site, maker.make([OLD], maker.under(mixed)), "bundle-authority-key")
     refuse(site, maker.make([OLD], maker.under(SERVICE)), "bundle-authority-key")
     assert site.values()["model"] == MODEL
+
+
+@dataclass
+class TpmSite(Site):
+    """Sealed by a TPM, with its NV counter; the class key is the chip's."""
+
+    tcti: str = ""
+
+    @property
+    def choice(self) -> BoardChoice:
+        return super().choice._replace(seal=("tpm",), counter=("tpm",), tpm_tcti=self.tcti)
+
+
+def test_board_with_a_tpm_and_its_counter(tmp_path: Path, maker: Maker) -> None:
+    """swtpm's own counter: it begins anywhere, and an older disk does not fit it."""
+    with SoftTpm(tmp_path / "tpm") as tpm:
+        site = TpmSite(tmp_path / "board", maker, tcti=tpm.tcti)
+        site.apply(maker.make(ITEMS))
+        old = copy_disk(site, "old")
+        site.apply(maker.make([OLD], maker.under(OEM)))
+        forget(site)
+        tpm.power_cycle()
+        assert site.enroll().record.generation == site.record().generation
+        assert site.values()["api-key"] == b"old"
+        (name,) = [one for one in site.exported() if "oem" in one]
+        assert b"tpm-nv" in (site.receipts / name).read_bytes()
+        restore(site, old)
+        with pytest.raises(Tampered):
+            site.enroll()
+
+
+def test_several_bundles_on_one_medium(site: Site, maker: Maker) -> None:
+    """T-691 First loadings before updates, the newest of each; what is older by then is passed over, with a word."""
+    site.put(maker.make([OLD._replace(plain=b"u2", version=3)], maker.under(OEM), version=2), "0.mpbundle")
+    site.put(maker.make([OLD._replace(plain=b"u1", version=2)], maker.under(OEM), version=1), "1.mpbundle")
+    site.put(maker.make(ITEMS, version=1), "2.mpbundle")
+    site.put(maker.make([ITEMS[0]._replace(plain=b"v2"), *ITEMS[1:]], version=2), "3.mpbundle")
+    site.put(
+        maker.make(ITEMS, version=9, conditions=maker.plan(ITEMS).conditions._replace(uids=(bytes(8),))), "4.mpbundle"
+    )
+    result = site.enroll()
+    assert [(one.authority, one.version) for one in result.outcomes] == [("mp", 2), ("oem", 2)]
+    assert site.values()["api-key"] == b"u2" and len(site.exported()) == 2
+    told = "\n".join(site.said)
+    assert told.count("older than what this board") == 2 and told.count("this one is not among them") == 1
+    assert [one.taken_before for one in site.enroll().outcomes] == [True, True]

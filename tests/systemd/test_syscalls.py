@@ -11,6 +11,9 @@ import pytest
 
 from tests.mpagent.conftest import authority, make_peer  # noqa: F401  # of that one
 from tests.mpagent.test_cli import Counter, counter  # noqa: F401  # the fixture
+from tests.offline.bench import ITEMS
+from tests.offline.maker import Maker
+from tests.offline.shell import Shell
 
 from .test_units import Unit
 
@@ -68,6 +71,19 @@ def test_whole_enrollment_asks_for_nothing_that_the_unit_refuses(counter: Counte
         called = set(CALL.findall(log.read_text()))
         assert {"mlockall", "openat", "connect"} & called
         assert called - allowed("mpagent.service") == set()
+
+
+def test_taking_a_bundle_asks_for_nothing_that_the_unit_refuses(tmp_path: Path) -> None:
+    """Wiped as well, from a file: discarding a partition is one more ioctl."""
+    maker = Maker()
+    shell = Shell(tmp_path / "b1", maker, more="[offline]\nwipe = true\n\n")
+    shell.put(maker.make(ITEMS))
+    for turn in ("first", "again"):
+        log = tmp_path / turn
+        done = shell.run("enroll", "--wait", prefix=trace(log, []))
+        assert done.returncode == 0, done.stderr.decode()
+        called = set(CALL.findall(log.read_text()))
+        assert "openat" in called and called - allowed("mpagent.service") == set()
 
 
 def test_face_asks_for_nothing_that_its_unit_refuses(tmp_path: Path) -> None:

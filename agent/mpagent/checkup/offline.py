@@ -30,10 +30,10 @@ def _look_at_places(device: Device) -> Finding:
     needed = device.journal(lambda _text: None).peek()[0].stage not in FINISHED
     places = tuple(map(device.below, device.settings.bundle))
     if not places:
-        text, code = "none is set; `mpagent offline apply` takes a bundle all the same", ConfigWrong.exit_code
-        return Finding(
-            "bundle place", State.NOTE, text, 'write bundle = "/PATH" in mpagent.toml', code if needed else 0
-        )
+        text, following = "none is set; `mpagent offline apply` needs none", 'write bundle = "/PATH" in mpagent.toml'
+        if needed:
+            return Finding("bundle place", State.BROKEN, text, following, ConfigWrong.exit_code)
+        return Finding("bundle place", State.NOTE, text)
     told, broken = list[str](), list[str]()
     for path in list_bundles(places):
         try:
@@ -63,7 +63,7 @@ def _look_at_receipts(device: Device) -> Finding:
 
 
 def _look_at_secret(device: Device) -> Finding:
-    """Whether one can be had, and is whole; whose it is, only a bundle tells. Raises Mistyped, StorageBroke."""
+    """Whether one can be had, and is whole; whose it is, only a bundle tells. Raises Mistyped, MediumBroke."""
     from mpagent.offline.jobsecrets import from_credential, from_file
 
     path = device.settings.job_secret_file

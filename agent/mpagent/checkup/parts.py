@@ -17,7 +17,7 @@ from mpwire.errors import MpError
 from mpwire.secret import Secret
 
 if TYPE_CHECKING:
-    from mpagent.hal.ports import Attester, Board, ClassKey, Sealer, Soc
+    from mpagent.hal.ports import Attester, Board, ClassKey, LifeCycle, Sealer, Soc
     from mpagent.image import Image
 
 _KEY_MAKING_S: Final = 200.0
@@ -132,10 +132,14 @@ def _look_at_life_cycle(desk: Desk, board: "Board") -> Finding:
         known = board.soc.read_facts().life_cycle
     except MpError as error:
         return explain("life cycle", error)
-    words = "not knowable on this board" if known is None else known.name.lower().replace("_", " ")
+    words = _name(known)
     if proof == "none":
         return Finding("life cycle", State.NOTE, f"{words}; this product takes open parts")
     return Finding("life cycle", State.OK, f"{words}, shown in this boot by {proof}")
+
+
+def _name(life_cycle: "LifeCycle | None") -> str:
+    return "not knowable on this board" if life_cycle is None else life_cycle.name.lower().replace("_", " ")
 
 
 def _look_without_a_line(image: "Image", board: "Board") -> Finding:
@@ -144,9 +148,7 @@ def _look_without_a_line(image: "Image", board: "Board") -> Finding:
     from mpagent.hal.ports import LifeCycle
 
     facts = board.soc.read_facts()
-    known = (
-        "not knowable on this board" if facts.life_cycle is None else facts.life_cycle.name.lower().replace("_", " ")
-    )
+    known = _name(facts.life_cycle)
     if facts.closed_by:
         return Finding("life cycle", State.OK, f"{known}, shown in this boot by {facts.closed_by}")
     if facts.life_cycle in (LifeCycle.CLOSED, LifeCycle.CLOSED_PENDING_REBOOT):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from mpagent.errors import StorageBroke
+from mpagent.errors import MediumBroke
 from mpagent.offline.words import refuse
 from mpwire.bundlekeys import name_secret
 from mpwire.jobsecret import TEXT_MAX_BYTES, Mistyped, read_job_secret
@@ -19,7 +19,7 @@ CREDENTIAL: Final = "mpagent-job-secret"
 TRIES: Final = 3
 """Of a person at the keyboard."""
 Reader = Callable[[], Iterator[Secret]]
-"""Gives what it has, none where there is nothing; may raise Mistyped, StorageBroke."""
+"""Gives what it has, none where there is nothing; may raise Mistyped, MediumBroke."""
 
 
 class JobSecrets:
@@ -30,14 +30,14 @@ class JobSecrets:
 
     def find(self, secret_id: bytes) -> Secret:
         """The one that the bundle names. Raises BundleRefused("bundle-secret"), or what the only source ran into."""
-        there, trouble = 0, list[Mistyped | StorageBroke]()
+        there, trouble = 0, list[Mistyped | MediumBroke]()
         for reader in self._readers:
             try:
                 for secret in reader():
                     there += 1
                     if name_secret(secret) == secret_id:
                         return secret
-            except (Mistyped, StorageBroke) as error:
+            except (Mistyped, MediumBroke) as error:
                 trouble.append(error)
         if trouble:
             raise trouble[0]
@@ -55,7 +55,7 @@ def from_file(path: Path, *, required: bool) -> Reader:
         except OSError as error:
             if isinstance(error, FileNotFoundError) and not required:
                 return
-            raise StorageBroke(f"job secret: cannot read {path}: {error.strerror}") from error
+            raise MediumBroke(f"job secret: cannot read {path}: {error.strerror}") from error
         yield read_text(raw or b"")
 
     return read

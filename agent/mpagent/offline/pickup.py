@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from mpagent.advice import say
 from mpagent.belonging import check_flow
 from mpagent.durable import Damaged
-from mpagent.errors import BundleBroke, ConfigWrong, NoBundle, NotClosed, StorageBroke, StorageFull, Tampered
+from mpagent.errors import BundleBroke, ConfigWrong, MediumBroke, NoBundle, NotClosed, StorageFull, Tampered
 from mpagent.offline import files
 from mpagent.offline.apply import Opened, Tools, open_all, store
 from mpagent.offline.holdings import Holdings, find_holdings, make_record
@@ -24,7 +24,7 @@ from mpwire.errors import MpError
 from mpwire.jobsecret import Mistyped
 from mpwire.messages.bundle import AUTHORITIES
 
-_PASSED_OVER: Final = (BundleBroke, NoBundle, NotClosed, StorageBroke, StorageFull, Mistyped)
+_PASSED_OVER: Final = (BundleBroke, NoBundle, NotClosed, MediumBroke, StorageFull, Mistyped)
 """Of a bundle that a provisioned board does not need: what a stranger's stick holds must not stop it."""
 
 

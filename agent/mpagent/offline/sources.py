@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
-from mpagent.errors import NoBundle, StorageBroke
+from mpagent.errors import MediumBroke, NoBundle
 from mpagent.offline.words import refuse, told
 from mpwire.bundle import HEAD_BYTES, Frame, read_bundle
 
@@ -35,7 +35,7 @@ class Source(NamedTuple):
 
 
 def list_bundles(places: Sequence[Path]) -> list[Path]:
-    """What may be a bundle, place by place. A place that is not there has none. Raises StorageBroke."""
+    """What may be a bundle, place by place. A place that is not there has none. Raises MediumBroke."""
     found: list[Path] = []
     for place in places:
         try:
@@ -46,13 +46,13 @@ def list_bundles(places: Sequence[Path]) -> list[Path]:
                 found.append(place)
         except OSError as error:
             if error.errno not in _ABSENT:
-                raise StorageBroke(f"cannot look for bundles at {place}: {_say(error)}") from error
+                raise MediumBroke(f"cannot look for bundles at {place}: {_say(error)}") from error
     return found
 
 
 @contextmanager
 def open_bundle(path: Path) -> Iterator[Source]:
-    """11.4.1: the frame and its manifest. Raises NoBundle, BundleBroke for what is none, StorageBroke.
+    """11.4.1: the frame and its manifest. Raises NoBundle, BundleBroke for what is none, MediumBroke.
 
     A pipe, a folder or a terminal in a bundle's place is refused, and not waited for.
     """
@@ -61,7 +61,7 @@ def open_bundle(path: Path) -> Iterator[Source]:
     except OSError as error:
         if error.errno in _ABSENT:
             raise NoBundle(f"no bundle: {path} is not there") from error
-        raise StorageBroke(f"cannot read {path}: {_say(error)}") from error
+        raise MediumBroke(f"cannot read {path}: {_say(error)}") from error
     found = os.fstat(descriptor)
     is_device = stat.S_ISBLK(found.st_mode)
     if not is_device and not stat.S_ISREG(found.st_mode):
@@ -79,11 +79,11 @@ def open_bundle(path: Path) -> Iterator[Source]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """What the kernel says while a bundle is read: a stick that is pulled, a worn card. Raises StorageBroke."""
+    """What the kernel says while a bundle is read: a stick that is pulled, a worn card. Raises MediumBroke."""
     try:
         yield
     except OSError as error:
-        raise StorageBroke(f"cannot read {path}: {_say(error)}") from error
+        raise MediumBroke(f"cannot read {path}: {_say(error)}") from error
 
 
 class _Window:
