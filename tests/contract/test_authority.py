@@ -23,7 +23,7 @@ from mpwire.messages.issuer import HEAD, Head
 from mpwire.p256 import SoftKey, verify
 from mpwire.secret import Secret
 from mpwire.trust import Trust, read_head, write_signed
-from tests.mpserver.tokens import NOW, TokenOffice
+from tests.mpserver.tokens import NOW, Office
 
 ROLES = ("grant", "head", "bundle", "trust")
 JOB = "lot-1"
@@ -31,26 +31,25 @@ VALUE = Secret(b"thirty-two bytes of a value.....")
 
 
 @dataclass
-class Office:
+class Issuer:
     """The authority under contract: opened anew by each process, with the clock that all of them share."""
 
     open: Callable[[], IssuerAuthority]
     clock: SetClock
 
 
-@pytest.fixture(params=["file", "token"])
-def office(request: pytest.FixtureRequest, tmp_path: Path) -> Office:
+@pytest.fixture
+def office(room: Office | None, tmp_path: Path) -> Issuer:
     """Keys of a new issuer."""
-    if request.param == "token":
-        room = TokenOffice(tmp_path / "oem").found()
-        return Office(room.open, room.clock)
+    if room is not None:
+        return Issuer(room.open, room.clock)
     make_keystore(tmp_path / "keys", "lab", (), NOW)
     clock = SetClock(NOW)
-    return Office(lambda: FileAuthority(Keystore(tmp_path / "keys"), "lab", clock), clock)
+    return Issuer(lambda: FileAuthority(Keystore(tmp_path / "keys"), "lab", clock), clock)
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_signatures_are_raw_es256_of_the_key_that_is_shown(office: Office, role: str) -> None:
+def test_signatures_are_raw_es256_of_the_key_that_is_shown(office: Issuer, role: str) -> None:
     authority = office.open()
     for message in (b"", b"message", os.urandom(100_000)):
         signature = authority.sign(role, message)
@@ -61,12 +60,12 @@ def test_signatures_are_raw_es256_of_the_key_that_is_shown(office: Office, role:
     assert office.open().public_key(role) == authority.public_key(role)
 
 
-def test_each_role_has_a_key_of_its_own(office: Office) -> None:
+def test_each_role_has_a_key_of_its_own(office: Issuer) -> None:
     authority = office.open()
     assert len({authority.public_key(role) for role in ROLES}) == len(ROLES)
 
 
-def test_chain_leads_a_device_to_the_root(office: Office) -> None:
+def test_chain_leads_a_device_to_the_root(office: Issuer) -> None:
     authority = office.open()
     trust = Trust("lab", (authority.public_key("trust"),), 0, NOW)
     body = HEAD.encode(Head(1, bytes(32), NOW, "lab"))
@@ -77,7 +76,7 @@ def test_chain_leads_a_device_to_the_root(office: Office) -> None:
     assert authority.chain("trust") == ()
 
 
-def test_a_certificate_that_ended_or_is_not_begun_signs_nothing(office: Office) -> None:
+def test_a_certificate_that_ended_or_is_not_begun_signs_nothing(office: Issuer) -> None:
     authority = office.open()
     for now in (NOW + ROLE_LIFE_S + 1, NOW - 1):
         office.clock.seconds = now
@@ -85,7 +84,7 @@ def test_a_certificate_that_ended_or_is_not_begun_signs_nothing(office: Office) 
             authority.chain("grant")
 
 
-def test_certificates_are_renewed_over_the_same_key(office: Office) -> None:
+def test_certificates_are_renewed_over_the_same_key(office: Issuer) -> None:
     before = office.open()
     office.clock.seconds = NOW + ROLE_LIFE_S - 86_400
     after = office.open()
@@ -94,7 +93,7 @@ def test_certificates_are_renewed_over_the_same_key(office: Office) -> None:
     assert after.lives()["tls"][1] == office.clock.seconds + ROLE_LIFE_S
 
 
-def test_derived_keys_are_the_same_after_a_restart_and_separated_by_label_and_context(office: Office) -> None:
+def test_derived_keys_are_the_same_after_a_restart_and_separated_by_label_and_context(office: Issuer) -> None:
     pairs = [(b"a", b"bc"), (b"ab", b"c"), (b"abc", b""), (b"", b"abc"), (b"", b"")]
     derived = [office.open().derive(*pair) for pair in pairs]
     assert [office.open().derive(*pair) for pair in pairs] == derived
@@ -103,7 +102,7 @@ def test_derived_keys_are_the_same_after_a_restart_and_separated_by_label_and_co
 
 
 @pytest.mark.parametrize("size", [0, 1, 32, 32_768])
-def test_a_wrapped_value_opens_after_a_restart(office: Office, size: int) -> None:
+def test_a_wrapped_value_opens_after_a_restart(office: Issuer, size: int) -> None:
     authority, value = office.open(), Secret(os.urandom(size))
     authority.safe.make_job_key(JOB)
     blob = authority.wrap(JOB, value, b"board A")
@@ -112,7 +111,7 @@ def test_a_wrapped_value_opens_after_a_restart(office: Office, size: int) -> Non
     assert authority.wrap(JOB, value, b"board A") != blob
 
 
-def test_a_wrapped_value_is_bound_to_its_job_its_context_and_every_byte(office: Office) -> None:
+def test_a_wrapped_value_is_bound_to_its_job_its_context_and_every_byte(office: Issuer) -> None:
     authority = office.open()
     for job in (JOB, "lot-2"):
         authority.safe.make_job_key(job)
@@ -131,7 +130,7 @@ def test_a_wrapped_value_is_bound_to_its_job_its_context_and_every_byte(office: 
     assert authority.unwrap(JOB, blob, b"board A") == VALUE
 
 
-def test_an_ended_job_is_forgotten_by_whoever_had_opened_it(office: Office) -> None:
+def test_an_ended_job_is_forgotten_by_whoever_had_opened_it(office: Issuer) -> None:
     opened = office.open()
     opened.safe.make_job_key(JOB)
     blob = opened.wrap(JOB, VALUE, b"board A")
@@ -149,7 +148,7 @@ def test_an_ended_job_is_forgotten_by_whoever_had_opened_it(office: Office) -> N
         opened.unwrap(JOB, blob, b"board A")
 
 
-def test_a_job_approved_again_keeps_its_key(office: Office) -> None:
+def test_a_job_approved_again_keeps_its_key(office: Issuer) -> None:
     authority = office.open()
     authority.safe.make_job_key(JOB)
     blob = authority.wrap(JOB, VALUE, b"board A")
@@ -158,7 +157,7 @@ def test_a_job_approved_again_keeps_its_key(office: Office) -> None:
     assert office.open().unwrap(JOB, blob, b"board A") == VALUE
 
 
-def test_jobs_are_told_apart_by_every_letter_of_their_names(office: Office) -> None:
+def test_jobs_are_told_apart_by_every_letter_of_their_names(office: Issuer) -> None:
     authority = office.open()
     names = ("a", "A", "a/b", "../a", "ä", "a ", "x" * 64)
     for name in names:
@@ -169,7 +168,7 @@ def test_jobs_are_told_apart_by_every_letter_of_their_names(office: Office) -> N
     assert all(authority.unwrap(name, blobs[name], b"") == VALUE for name in names[1:])
 
 
-def test_device_certificates_lead_to_the_root(office: Office) -> None:
+def test_device_certificates_lead_to_the_root(office: Issuer) -> None:
     authority, key, ueid = office.open(), SoftKey.generate(), b"\x01" + os.urandom(32)
     for _ in range(2):  # the second is made of the first one's form
         leaf, issuer = map(x509.load_der_x509_certificate, authority.certify(key.public_key(), "disk", ueid, FOR_EVER))
@@ -181,7 +180,7 @@ def test_device_certificates_lead_to_the_root(office: Office) -> None:
     assert thumbprint(authority.public_key("trust")) == thumbprint(office.open().public_key("trust"))
 
 
-def test_other_keys_are_made_once(office: Office) -> None:
+def test_other_keys_are_made_once(office: Issuer) -> None:
     authority = office.open()
     assert not authority.safe.has_key("pcr-authority")
     made = SoftKey(authority.safe.make_key("pcr-authority"))

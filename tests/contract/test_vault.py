@@ -15,7 +15,7 @@ from mpserver.authority import open_safe
 from mpserver.vault import FileVault
 from mpwire.errors import Malformed
 from mpwire.secret import Secret
-from tests.mpserver.tokens import TokenOffice
+from tests.mpserver.tokens import Office
 
 Reopen = Callable[[], SecretVault]
 PRK = Secret(bytes.fromhex("077709362c2e32df0ddc3f0dc47bba6390b6c73bb50f9c3122ec844ad7c2b3e5"))
@@ -25,12 +25,11 @@ OKM = Secret(bytes.fromhex("3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db0
 NAMES = ("mp/imx8mm", "ä", "../up", ".", "x" * 64, "MP/imx8mm", "00")
 
 
-@pytest.fixture(params=["file", "token"])
-def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Reopen:
+@pytest.fixture
+def reopen(room: Office | None, tmp_path: Path) -> Reopen:
     """The vault under contract as each start of a process finds it."""
-    if request.param == "token":
-        office = TokenOffice(tmp_path / "oem").found()
-        return lambda: open_safe(office.store).vault
+    if room is not None:
+        return lambda: open_safe(room.store).vault
     (tmp_path / "keys").mkdir(mode=0o700)
     return lambda: FileVault(tmp_path / "keys")
 

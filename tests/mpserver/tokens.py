@@ -4,13 +4,14 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from mpserver.authority import IssuerAuthority, make_keystore, open_safe
 from mpserver.keystore import Keystore
 from mpserver.token.pool import Pool, Session
 from mpserver.token.preparation import choose_token, name_token
 from mpserver.token.safe import TokenSafe
+from mpserver.token.settings import TokenSettings
 from mpsim.clock import SetClock
 from mpsim.softhsm import SoftHsm
 
@@ -18,28 +19,40 @@ NOW = 1_800_000_000
 LABEL = "oem"
 
 
-class TokenOffice:
-    """A token, and an issuer's keys in it."""
+class Office:
+    """An issuer whose keys are in the token of these settings."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(mode=0o700)
-        self.token = SoftHsm(folder / "token", LABEL)
-        self.token.initialize()
-        self.module = self.token.make_module()
-        self.keys = folder / "keys"
-        self.store = Keystore(self.keys)
-        self.clock = SetClock(NOW)
+    def __init__(self, folder: Path, settings: TokenSettings) -> None:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self.folder, self.keys = folder, folder / "keys"
+        self.store, self.clock = Keystore(self.keys), SetClock(NOW)
+        self._settings = settings
 
-    def found(self) -> "TokenOffice":
+    def found(self) -> Self:
         """As `init` does."""
-        settings = name_token(self.module, LABEL, "", str(self.token.pin_file))
-        make_keystore(self.keys, "lab", (), NOW, choose_token(settings))
+        make_keystore(self.keys, "lab", (), NOW, choose_token(self._settings))
         return self
+
+    def forget(self) -> None:
+        """Every key of this issuer, for the next one."""
+        safe = open_safe(self.store)
+        assert isinstance(safe, TokenSafe)
+        safe.forget_all()
 
     def open(self) -> IssuerAuthority:
         """As each process does when it starts."""
         return IssuerAuthority(open_safe(self.store), self.store, "lab", self.clock)
+
+
+class TokenOffice(Office):
+    """In a token in software of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700)
+        self.token = SoftHsm(folder / "token", LABEL)
+        self.token.initialize()
+        self.module = self.token.make_module()
+        super().__init__(folder, name_token(self.module, LABEL, "", str(self.token.pin_file)))
 
     @contextmanager
     def stranger(self) -> Iterator[Session]:

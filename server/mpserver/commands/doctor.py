@@ -48,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> Shown:
-    """Exit 77 where a person has to act; 78, 65 or 74 where the state cannot even be opened."""
+    """Exit 77 where a person has to act; 78, 65, 74 or 75 (a token is away) where the state cannot even be opened."""
     state = open_state(options.dir)
     try:
         with explained(state.places.ledger):
