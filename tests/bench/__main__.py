@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import bundling
 import credential
 import enrolling
 import probing
@@ -28,6 +29,7 @@ PARTS = {
     "receipts": receiving.measure,
     "signing": signing.measure,
     "scan": scanning.measure,
+    "bundle": bundling.measure,
 }
 
 
