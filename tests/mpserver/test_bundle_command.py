@@ -310,6 +310,8 @@ WRONG: Final[tuple[tuple[tuple[str, ...], int, str], ...]] = (
     (("--job-secret-out", "SMALL"), 64, "exists already"),
     (("--job-secret-out", "JS", "--job-secret-file", "SMALL"), 64, "one of both"),
     (("--out", "SMALL"), 64, "exists already"),
+    (("--out", "JS", "--job-secret-out", "JS"), 64, "name one file"),
+    (("--out", "SMALL", "--force", "--value", "licence=SMALL"), 64, "a value is read from"),
     (("--out", "FOLDER", "--force"), 64, "no plain file"),
     (("--out", "LINK", "--force"), 64, "no plain file"),
     (("--out", "/nothing/here"), 64, "no folder"),

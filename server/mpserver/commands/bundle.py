@@ -98,7 +98,9 @@ def create(options: argparse.Namespace) -> Shown:
     check_place(options.out, force=options.force)
     state = open_state(options.dir)
     try:
-        order = Order(_read_wishes(state, options), options.job, options.quantity, _find_secret(options))
+        wishes = _read_wishes(state, options)
+        _check_apart(options, wishes)
+        order = Order(wishes, options.job, options.quantity, _find_secret(options))
         draft = draft_bundle(state, order)
         value = _describe_draft(draft, options)
         if options.dry_run:
@@ -109,6 +111,15 @@ def create(options: argparse.Namespace) -> Shown:
         state.close()
     value = {**value, "digest": made.digest.hex(), "bytes": made.size, "made": True}
     return Shown(value, as_lines(value))
+
+
+def _check_apart(options: argparse.Namespace, wishes: Wishes) -> None:
+    """What is read and what is written are different files. Raises Usage."""
+    if options.job_secret_out is not None and options.job_secret_out.absolute() == options.out.absolute():
+        raise Usage("--out and --job-secret-out name one file: the job secret goes another way than the bundle")
+    for handed in (*wishes.values.values(), *wishes.own_values.values()):
+        if options.out.exists() and handed.path.samefile(options.out):
+            raise Usage(f"--out {options.out} is a file that a value is read from")
 
 
 def _read_wishes(state: State, options: argparse.Namespace) -> Wishes:

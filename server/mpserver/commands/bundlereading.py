@@ -3,6 +3,9 @@
 import argparse
 import os
 import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any, Final
 
 from mpserver.bundleinput import read_secret_file
@@ -127,9 +130,9 @@ def extract_test(options: argparse.Namespace) -> Shown:
         for one in opened
     ]
     value = {"verified": True, "in_ledger": row is not None, "digest": frame.digest.hex(), "components": rows}
-    lines = [
-        f"PASS  {one['slot']}{'' if one['uid'] is None else ' ' + one['uid']}  {one['bytes']} bytes" for one in rows
-    ]
+    lines = [f"PASS  {one['slot']}  {one['bytes']} bytes" for one in rows if one["uid"] is None]
+    own = Counter(one["slot"] for one in rows if one["uid"] is not None)
+    lines += [f"PASS  {slot}  for each of {count} boards" for slot, count in own.items()]
     text = "\n".join([*lines, f"{len(rows)} components open" + ("" if row is not None else f"; {NOT_KNOWN}")])
     return Shown(value, text, NeedsPerson.exit_code if row is None else 0)
 
@@ -178,12 +181,17 @@ def as_lines(value: dict[str, Any]) -> str:
         ("its text", value.get("job_secret_file")),
     )
     lines = [f"{name:<11}{one}" for name, one in rows if one is not None]
-    for one in value["components"]:
-        board = "" if one["uid"] is None else f" for {one['uid']}"
-        lines.append(
-            f"  {one['slot']}: {one['kind']}, {one['bytes']} bytes, version {one['version']}, {one['action']}{board}"
-        )
-    return "\n".join(lines)
+    return "\n".join([*lines, *_group(value["components"])])
+
+
+def _group(components: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """A line for each slot: a bundle may hold one of its own for each of thousands of boards."""
+    for slot, rows in groupby(components, key=lambda one: str(one["slot"])):
+        told = list(rows)
+        one, sizes = told[0], sorted({row["bytes"] for row in told})
+        size = f"{sizes[0]} bytes" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]} bytes"
+        boards = "" if one["uid"] is None else f", one for each of {len(told)} boards"
+        yield f"  {slot}: {one['kind']}, {size}, version {one['version']}, {one['action']}{boards}"
 
 
 def _day(moment: int) -> str:
