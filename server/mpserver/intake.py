@@ -10,8 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from mpissuer.booking import digest_of_object
 from mpserver.errors import ReceiptsWrong
 from mpserver.handed import spell_path
+from mpserver.office import actor
 from mpserver.receiptfiles import read_receipts
 from mpserver.receiving import Heard, Reception, Stranger
 from mpserver.state import State
@@ -78,6 +80,11 @@ class Intake:
         insert_receipts(self._state.connection, [(one.row, one.ids) for one in fresh.values()], now)
         for one in fresh.values():
             books.append(ENTRY.encode(Entry(KIND, now, one.job, digest_row(one.row), one.row.ueid)))
+        if fresh:
+            self._state.connection.execute(
+                "INSERT INTO audit (at, actor, action, subject, digest) VALUES (?, ?, 'receipts import', ?, ?)",
+                (now, actor(), f"{len(fresh)} receipts", digest_of_object("receipts", *fresh)),
+            )
         sheaf.new = len(fresh)
         return b""
 

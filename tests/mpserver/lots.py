@@ -3,10 +3,8 @@
 import hashlib
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from mpissuer.booking import digest_of_object
 from mpserver.keystore import Keystore
 from mpserver.state import State, open_state
 from mpserver.store.books import SqlBooks
@@ -148,15 +146,3 @@ def say(board: OfflineBoard, bundle: BundleRow, prk: Secret = PRK, **changes: An
     }
     key = make_receipt_key(lambda info: hkdf.expand(prk, info), bundle.product, job)
     return write_receipt(BundleReceipt(**{**fields, **changes}), board.key.sign, key)
-
-
-def audit_digest(*parts: object) -> bytes:
-    """As acts stand in the tree."""
-    return digest_of_object(*parts)
-
-
-def folder_of(lot: Lot, name: str) -> Path:
-    """A folder from a line."""
-    path = lot.desk.folder / name
-    path.mkdir()
-    return path
