@@ -14,7 +14,7 @@ cd "$(dirname "$0")/.."
 PACKAGES="gcc libc6-dev pkg-config libtss2-dev libtss2-tcti-swtpm0 swtpm swtpm-tools tpm2-tools
     strace faketime git clevis clevis-tpm2 systemd
     softhsm2 libnss3 pcscd vsmartcard-vpcd opensc libpcsclite-dev iproute2 util-linux cryptsetup-bin keyutils
-    e2fsprogs dosfstools mtools u-boot-tools device-tree-compiler cpio fdisk ripgrep
+    e2fsprogs dosfstools mtools u-boot-tools device-tree-compiler cpio fdisk lz4 ripgrep
     rauc rauc-service squashfs-tools swupdate"
 
 key=$(fingerprint scripts/setup.sh scripts/environment.sh constraints/*.txt pyproject.toml server/pyproject.toml \

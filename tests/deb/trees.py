@@ -14,7 +14,8 @@ SUITE: Final = "trixie"
 ARCHITECTURE: Final = "amd64"
 CARRIED: Final = (
     *("systemd", "python3-requests", "python3-urllib3", "python3-cryptography"),
-    *("python3-tpm2-pytss", "python3-pkcs11", "python3-pyscard", "python3-zstandard"),
+    *("python3-tpm2-pytss", "python3-pkcs11", "python3-pyscard"),
+    *("python3-lz4", "python3-zstandard"),
 )
 """Packages that lie in the clean tree as archives, not unpacked: what ours depend on is installed without a network."""
 TOOLS: Final = (

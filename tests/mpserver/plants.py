@@ -207,6 +207,7 @@ FOLDERS: Final[dict[str, Callable[[Path, Path], None]]] = {
     "fat16": lambda tree, image: make_fat(tree, image, "20M", "16"),
     "fat32": lambda tree, image: make_fat(tree, image, "40M", "32"),
     "squashfs-gzip": _squashfs("gzip"),
+    "squashfs-lz4": _squashfs("lz4"),
     "squashfs-xz": _squashfs("xz"),
     "squashfs-zstd": _squashfs("zstd"),
     "tar": make_tar,
@@ -227,6 +228,8 @@ STREAMS: Final[dict[str, Callable[[bytes], bytes]]] = {
     "zst-skippable": lambda body: b"".join(
         (zstandard.compress(body[:9]), b"\x50\x2a\x4d\x18\x03\0\0\0abc", zstandard.compress(body[9:]))
     ),
+    "lz4": lambda body: run("lz4", "-c", told=body),
+    "lz4-old": lambda body: run("lz4", "-l", "-c", told=body),
     "bz2": bz2.compress,
 }
 """What packs one file."""

@@ -1,10 +1,12 @@
 """mpserver.scan: a planted key is found in every spelling and container, with the path that leads to it."""
 
 import gzip
+import lzma
 import os
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from mpserver.scan.findings import Kind, Severity
 from tests.mpserver.plants import (
@@ -17,6 +19,7 @@ from tests.mpserver.plants import (
     make_disk,
     make_fat,
     make_fit,
+    make_tar,
     make_tree,
     noise,
     paths,
@@ -68,7 +71,7 @@ def test_a_clean_container_is_clean(kind: str, tmp_path: Path) -> None:
 def test_a_key_is_found_in_each_packed_stream(kind: str) -> None:
     body = noise(100_000) + b"\n" + b"\n".join(FORMS.values()) + noise(5_000, 2)
     found = walk_bytes(STREAMS[kind](body))
-    inner = [one for one in found if one.path != "x"]  # zstd leaves what it cannot shorten as it is
+    inner = [one for one in found if one.path != "x"]  # zstd and lz4 leave what they cannot shorten as it is
     assert {(one.kind, one.path) for one in inner} == {(Kind.MP_KEY, f"x!{kind.partition('-')[0]}")}
     assert len({one.form for one in inner}) > 10
     assert walk_bytes(STREAMS[kind](noise(100_000))) == []
@@ -145,6 +148,21 @@ def test_a_boot_loader_between_table_and_partitions_is_opened(tmp_path: Path) ->
     make_disk(tmp_path / "other", [tmp_path / "ext4"], lead=noise(900) + KEY)
     (found,) = walk(tmp_path / "other")
     assert (found.path, found.offset) == ("other", 33 * 1024 + 900)
+
+
+def test_an_initramfs_behind_a_kernel_in_a_packed_archive_is_opened(tmp_path: Path) -> None:
+    """T-621 Hidden key: a kernel packed by lz4, its initramfs by xz behind the code, both in a .tar.zst."""
+    make_cpio(make_tree(tmp_path / "root", {"etc/key": FORMS["base64-2"]}), tmp_path / "initramfs")
+    kernel = noise(70_000) + lzma.compress((tmp_path / "initramfs").read_bytes()) + noise(9_000, 1)
+    make_tree(tmp_path / "boot", {"boot/Image.lz4": run("lz4", "-l", "-c", told=kernel), "boot/plain": kernel})
+    make_tar(tmp_path / "boot", tmp_path / "image")
+    image = tmp_path / "image.tar.zst"
+    image.write_bytes(zstandard.compress((tmp_path / "image").read_bytes()))
+    told = {one.path for one in walk(image)}
+    assert told == {
+        "image.tar.zst!zst!./boot/Image.lz4!lz4!@0x11170!xz!etc/key",
+        "image.tar.zst!zst!./boot/plain!@0x11170!xz!etc/key",
+    }
 
 
 def test_a_sparse_disk_in_a_gzip_costs_no_disk_of_its_size(tmp_path: Path) -> None:

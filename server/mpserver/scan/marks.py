@@ -83,6 +83,8 @@ MAGICS: Final = {
     "xz": b"\xfd7zXZ\x00",
     "zst": b"\x28\xb5\x2f\xfd",
     "bz2": b"BZh91AY&SY",
+    "lz4": b"\x04\x22\x4d\x18",
+    "lz4-old": b"\x02\x21\x4c\x18",
     "fdt": b"\xd0\x0d\xfe\xed",
     "cpio": b"070701",
     "squashfs": b"hsqs",

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import lz4.block
 import zstandard
 
 from mpserver.scan.budget import Budget, Exhausted
@@ -44,6 +45,7 @@ FAULTS: Final = (
     zlib.error,
     lzma.LZMAError,
     zstandard.ZstdError,
+    lz4.block.LZ4BlockError,
     zipfile.BadZipFile,
 )
 """What hostile bytes make readers and libraries raise. It ends one container, by name."""

@@ -1,11 +1,13 @@
-"""Streams: gzip, xz, lzma, zstd and bzip2, each possibly several in a row. Bounded windows, bounded steps."""
+"""Streams: gzip, xz, lzma, zstd, lz4 and bzip2, each possibly several in a row. Bounded windows, bounded steps."""
 
 import bz2
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
+import lz4.block
+import lz4.frame
 import zstandard
 
 from mpserver.scan.budget import Budget
@@ -17,8 +19,15 @@ XZ_MEMORY_BYTES: Final = 80 * 1024 * 1024
 """xz -9 asks for a dictionary of 64 MiB."""
 ZSTD_WINDOW_BYTES: Final = 128 * 1024 * 1024
 """zstd --long=27; what --ultra makes beyond is refused and named."""
+LZ4_MAGIC: Final = b"\x04\x22\x4d\x18"
+OLD_LZ4_MAGIC: Final = b"\x02\x21\x4c\x18"
+OLD_LZ4_BLOCK_BYTES: Final = 8 * 1024 * 1024
+_OLD_LZ4_PACKED_MAX_BYTES: Final = OLD_LZ4_BLOCK_BYTES + OLD_LZ4_BLOCK_BYTES // 255 + 16
+"""The most that 8 MiB pack to."""
 ZSTD_INPUT_BYTES: Final = 512
 """128 blocks of four bytes, each of which unpacks to 128 KiB of one byte: 16 MiB at the utmost."""
+LZ4_INPUT_BYTES: Final = 8_192
+"""One byte unpacks to 255 at the utmost, and what is given is a block of 4 MiB or less at a time."""
 
 
 class _Inflater(Protocol):
@@ -85,11 +94,11 @@ class _Lzma:
         return self._one.unused_data
 
 
-class _Zstd:
-    """Its decompressor gives all that its input unpacks to, so the input goes in by small steps."""
+class _Stepped:
+    """For decompressors that give all that their input unpacks to: the input goes in by small steps."""
 
-    def __init__(self) -> None:
-        self._one = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES).decompressobj()
+    def __init__(self, one: Any, step: int) -> None:
+        self._one, self._step = one, step
         self._waiting = memoryview(b"")
 
     def inflate(self, raw: bytes) -> bytes:
@@ -98,14 +107,14 @@ class _Zstd:
         parts: list[bytes] = []
         size = 0
         while self._waiting and size < STEP_BYTES and not self._one.eof:
-            parts.append(self._one.decompress(self._waiting[:ZSTD_INPUT_BYTES]))
-            self._waiting = self._waiting[ZSTD_INPUT_BYTES:]
+            parts.append(self._one.decompress(bytes(self._waiting[: self._step])))
+            self._waiting = self._waiting[self._step :]
             size += len(parts[-1])
         return b"".join(parts)
 
     @property
     def is_done(self) -> bool:
-        return self._one.eof
+        return bool(self._one.eof)
 
     @property
     def is_hungry(self) -> bool:
@@ -113,7 +122,12 @@ class _Zstd:
 
     @property
     def rest(self) -> bytes:
-        return self._one.unused_data + bytes(self._waiting)
+        return bytes(self._one.unused_data or b"") + bytes(self._waiting)
+
+
+def _start_zstd() -> _Inflater:
+    one = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES).decompressobj()
+    return _Stepped(one, ZSTD_INPUT_BYTES)
 
 
 _START: Final[dict[str, Callable[[], _Inflater]]] = {
@@ -121,9 +135,16 @@ _START: Final[dict[str, Callable[[], _Inflater]]] = {
     "xz": lambda: _Lzma(lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY_BYTES)),
     "lzma": lambda: _Lzma(lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=XZ_MEMORY_BYTES)),
     "bz2": lambda: _Lzma(bz2.BZ2Decompressor()),
-    "zst": _Zstd,
+    "zst": _start_zstd,
+    "lz4": lambda: _Stepped(lz4.frame.LZ4FrameDecompressor(), LZ4_INPUT_BYTES),
 }
-_AGAIN: Final = {"gz": b"\x1f\x8b\x08", "xz": b"\xfd7zXZ\x00", "bz2": b"BZh", "zst": b"\x28\xb5\x2f\xfd"}
+_AGAIN: Final = {
+    "gz": b"\x1f\x8b\x08",
+    "xz": b"\xfd7zXZ\x00",
+    "bz2": b"BZh",
+    "lz4": LZ4_MAGIC,
+    "zst": b"\x28\xb5\x2f\xfd",
+}
 """Another stream that follows belongs to the same file."""
 _SKIPPABLE: Final = b"\x2a\x4d\x18"
 """Of a zstd frame without content, behind one byte from 0x50 to 0x5f."""
@@ -134,7 +155,8 @@ def open_packed(form: str) -> Callable[[Region, Budget], Iterator[Member | Cover
 
     def open_one(region: Region, budget: Budget) -> Iterator[Member | Covered]:
         taken = [0]
-        yield Member(form, chunks=_unpack(region, form, taken))
+        unpack = _unpack_old_lz4(region, taken) if form == "lz4-old" else _unpack(region, form, taken)
+        yield Member(form.partition("-")[0], chunks=unpack)
         yield Covered(taken[0])
 
     return open_one
@@ -144,7 +166,8 @@ def _unpack(region: Region, form: str, taken: list[int]) -> Iterator[bytes]:
     """`taken` becomes the number of bytes read that belong to the streams."""
     one, at = _START[form](), 0
     while True:
-        raw = region.read(at, STEP_BYTES) if one.is_hungry else b""
+        asked = one.is_hungry
+        raw = region.read(at, STEP_BYTES) if asked else b""
         at += len(raw)
         out = one.inflate(raw)
         taken[0] = at
@@ -155,8 +178,25 @@ def _unpack(region: Region, form: str, taken: list[int]) -> Iterator[bytes]:
             if region.read(at, len(_AGAIN.get(form, b""))) != _AGAIN.get(form):
                 return
             one = _START[form]()
-        elif not raw and not out and one.is_hungry:
+        elif asked and not raw and not out:
             raise Broken("its stream is cut off")
+
+
+def _unpack_old_lz4(region: Region, taken: list[int]) -> Iterator[bytes]:
+    """As kernels are packed: blocks of 8 MiB, each behind its size. The file ends, or what follows is no size."""
+    at = len(OLD_LZ4_MAGIC)
+    while True:
+        taken[0] = at
+        size = int.from_bytes(region.read(at, 4), "little")
+        if not 0 < size <= _OLD_LZ4_PACKED_MAX_BYTES:
+            return
+        raw = region.read(at + 4, size)
+        if len(raw) < size:
+            if at == len(OLD_LZ4_MAGIC) or at + 4 < region.size:
+                raise Broken("its stream is cut off")
+            return  # a kernel has its own size behind it
+        yield bytes(lz4.block.decompress(raw, uncompressed_size=OLD_LZ4_BLOCK_BYTES))
+        at += 4 + size
 
 
 def _find_next(region: Region, form: str, at: int) -> int:

@@ -12,11 +12,10 @@ SMALLEST_BYTES: Final = 18
 
 
 class Reader(NamedTuple):
-    """A reader and what its content is called in a path."""
+    """A reader, and what it reads."""
 
     form: str
     open: Opener
-    is_stream: bool = False
 
 
 _BY_MAGIC: Final = (
@@ -25,10 +24,12 @@ _BY_MAGIC: Final = (
     (b"070701", Reader("cpio", archives.open_cpio)),
     (b"070702", Reader("cpio", archives.open_cpio)),
     (b"PK\x03\x04", Reader("zip", archives.open_zip)),
-    (b"\x1f\x8b\x08", Reader("gz", packed.open_packed("gz"), True)),
-    (b"\xfd7zXZ\x00", Reader("xz", packed.open_packed("xz"), True)),
-    (b"\x28\xb5\x2f\xfd", Reader("zst", packed.open_packed("zst"), True)),
-    (b"BZh", Reader("bz2", packed.open_packed("bz2"), True)),
+    (b"\x1f\x8b\x08", Reader("gz", packed.open_packed("gz"))),
+    (b"\xfd7zXZ\x00", Reader("xz", packed.open_packed("xz"))),
+    (b"\x28\xb5\x2f\xfd", Reader("zst", packed.open_packed("zst"))),
+    (packed.LZ4_MAGIC, Reader("lz4", packed.open_packed("lz4"))),
+    (packed.OLD_LZ4_MAGIC, Reader("lz4", packed.open_packed("lz4-old"))),
+    (b"BZh", Reader("bz2", packed.open_packed("bz2"))),
 )
 _LZMA_HEAD: Final = b"\x5d\x00\x00"
 
@@ -39,8 +40,6 @@ SHUT: Final = (
     (0, b"\x85\x19", "JFFS2"),
     (0, b"\x45\x3d\xcd\x28", "cramfs"),
     (0, b"XFSB", "XFS"),
-    (0, b"\x04\x22\x4d\x18", "packed with lz4"),
-    (0, b"\x02\x21\x4c\x18", "packed with lz4"),
     (0, b"\x89LZO\x00\x0d\x0a\x1a\x0a", "packed with lzop"),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
     (0, b"Rar!\x1a\x07", "a RAR archive"),
@@ -68,7 +67,7 @@ def recognise(region: Region) -> Reader | None:
         if head.startswith(magic):
             return None if reader.form == "fdt" and trees.read_header(region) is None else reader
     if head.startswith(_LZMA_HEAD) and _is_lzma(head):
-        return Reader("lzma", packed.open_packed("lzma"), True)
+        return Reader("lzma", packed.open_packed("lzma"))
     return _recognise_disk(region, head)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from struct import unpack_from
 from typing import Final, NamedTuple
 
+import lz4.block
 import zstandard
 
 from mpserver.scan.budget import Budget
@@ -204,9 +205,11 @@ def choose_packer(number: int) -> Callable[[bytes, int], bytes]:
         return _inflate_zlib
     if number == 4:
         return _inflate_xz
+    if number == 5:
+        return _inflate_lz4
     if number == 6:
         return _inflate_zstd
-    names = {2: "lzma", 3: "lzo", 5: "lz4"}
+    names = {2: "lzma", 3: "lzo"}
     raise Broken(f"squashfs packed with {names.get(number, f'method {number}')}: unpack it and scan the files")
 
 
@@ -220,3 +223,7 @@ def _inflate_xz(raw: bytes, most: int) -> bytes:
 
 def _inflate_zstd(raw: bytes, most: int) -> bytes:
     return zstandard.ZstdDecompressor(max_window_size=2 * _BLOCK_MAX_BYTES).decompress(raw, max_output_size=most)
+
+
+def _inflate_lz4(raw: bytes, most: int) -> bytes:
+    return bytes(lz4.block.decompress(raw, uncompressed_size=most))
