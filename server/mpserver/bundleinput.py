@@ -14,8 +14,10 @@ from mpserver.certificates import DAY_S
 from mpserver.errors import Usage
 from mpserver.handed import read_file
 from mpserver.uidlist import read_uid
+from mpwire.errors import Malformed
 from mpwire.jobsecret import TEXT_MAX_BYTES, read_job_secret
-from mpwire.messages.bundle import UPDATE_AUTHORITIES, BundlePolicy
+from mpwire.limits import SLOT_VALUE_MAX_BYTES
+from mpwire.messages.bundle import BUNDLE_POLICY, UPDATE_AUTHORITIES, BundlePolicy
 from mpwire.secret import Secret
 
 DAYS_MAX: Final = 3_650
@@ -95,7 +97,12 @@ def read_rights(path: Path) -> BundlePolicy:
     for name, least in minimums.items():
         if name not in UPDATE_AUTHORITIES or type(least) is not int or not 0 <= least < 2**31:
             raise Usage(f"{path}: minimums.{name}: {', '.join(UPDATE_AUTHORITIES)} have a lowest version each")
-    return BundlePolicy(slots, minimums)
+    rights = BundlePolicy(slots, minimums)
+    try:
+        BUNDLE_POLICY.decode(BUNDLE_POLICY.encode(rights), SLOT_VALUE_MAX_BYTES)
+    except Malformed as error:
+        raise Usage(f"{path}: boards would not take this policy: {error}") from error
+    return rights
 
 
 def _table(path: Path, tree: dict[str, Any], name: str) -> dict[str, Any]:

@@ -86,7 +86,10 @@ def _find_key(raw: bytearray) -> FoundKey:
 
 
 def _read_digits(text: bytearray) -> HiddenMpKey:
-    point = bytearray.fromhex(text.removeprefix(b"0x").replace(b":", b"").decode("ascii"))
+    try:
+        point = bytearray.fromhex(text.removeprefix(b"0x").replace(b":", b"").decode("ascii"))
+    except ValueError:
+        raise Malformed("not pairs of hexadecimal digits") from None
     if len(point) == p256.POINT_BYTES and point[0] == 4:
         del point[0]
     if len(point) != MPK_BYTES:

@@ -9,26 +9,31 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
+from random import Random
 from typing import Any, Final
 
 import pytest
 
+from mpserver.bundleinput import read_rights
 from mpserver.bundleorder import Order, draft_bundle, make_bundle
 from mpserver.bundleplan import Wishes
 from mpserver.clock import SystemClock
 from mpserver.state import open_state
 from mpserver.store.products import read_products
+from mpserver.uidlist import read_uids
 from mpwire import bundle as wire
 from mpwire import labels
 from mpwire.codec import encode
 from mpwire.cose import join_sign1, sig_structure
+from mpwire.errors import MpError
 from mpwire.jobsecret import read_job_secret
 from mpwire.messages.bundle import BUNDLE, Bundle, Conditions
 from mpwire.mpk import HiddenMpKey
 from mpwire.p256 import SoftKey
 from mpwire.stream import count_ciphertext
+from tests.fuzz.mutation import mutate_bytes
 from tests.mpserver.bundles import FILE_SLOT, KEY, NAME, PRODUCT, SRK, STATIC, Lot, open_as_board, read_frame
 from tests.mpserver.desk import Desk
 from tests.recovery import recover
@@ -621,6 +626,17 @@ def test_the_file_is_as_long_as_its_manifest_says(files: Lot) -> None:
         frame = read_frame(path)
         assert path.stat().st_size == frame.end and frame.places[2].length == count_ciphertext(size)
         assert open_as_board(path)["firmware"] == (files.folder / "fw").read_bytes()
+
+
+def test_bent_lists_and_policies_are_taken_or_an_error_of_ours(tmp_path: Path) -> None:
+    uids = b"# lot\n0011223344556677\n8899aabbccddeeff00112233445566ff # b\n0xffeeddccbbaa9988\n"
+    policy = b'[slots]\nlicence = "owner"\n"a b" = "oem"\n[minimums]\nowner = 3\nservice = 0\n'
+    random, path = Random(7), tmp_path / "handed"
+    for _ in range(400):
+        for sample, read in ((uids, read_uids), (policy, read_rights)):
+            path.write_bytes(mutate_bytes(sample, random))
+            with suppress(MpError):
+                read(path)
 
 
 def test_completion_knows_the_new_commands(lot: Lot) -> None:

@@ -7,19 +7,23 @@ import sqlite3
 import stat
 from contextlib import closing
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from mpserver.keysource import reading
 from mpserver.mpuse import name_in_vault, name_key
 from mpserver.office import Office
 from mpserver.state import open_state
 from mpsim import board, fuses
 from mpwire import bundlekeys, hkdf, mp, p256
+from mpwire.errors import MpError
 from mpwire.mpk import HiddenMpKey
 from mpwire.secret import Secret
+from tests.fuzz.mutation import mutate_bytes
 from tests.mpserver.consoles import BOARD_A, OTHER, PASTES, pubk, sign_by
 from tests.mpserver.desk import Desk
 from tests.recovery import recover
@@ -422,3 +426,17 @@ def test_the_doctor_tells_of_a_key_that_was_seen_to_sign(desk: Desk) -> None:
     assert desk.run("mp", "import-log", desk.write("a.log", BOARD_A))[0] == 77
     (line,) = [one for one in desk.read("doctor", code=77) if one["check"] == "mp-key"]
     assert line["ok"] is False and NAME in line["said"] and "job secret" in line["next"]
+
+
+def test_bent_sources_are_a_key_of_the_curve_or_an_error_of_ours(tmp_path: Path) -> None:
+    """T-651 Slipped key: noise on a line, a cut-off paste, an editor's blank."""
+    random, path = Random(7), tmp_path / "key"
+    for _ in range(500):
+        path.write_bytes(mutate_bytes(random.choice([*FORMS.values(), BOARD_A.encode()]), random))
+        try:
+            with reading(path) as found:
+                p256.load_point(b"\x04" + found.key.reveal())
+        except MpError as error:
+            assert A_KEY.hex()[:16] not in str(error).lower()
+        else:
+            assert found.key.reveal() == bytes(64)  # wiped behind whoever asked
