@@ -338,6 +338,13 @@ def test_the_worker_has_limits_of_its_own(tmp_path: Path) -> None:
 
 def test_what_we_have_no_reader_for_is_named() -> None:
     """T-637 Silence: an encrypted or foreign file system looks like noise, and noise would be clean."""
-    for body in (b"LUKS\xba\xbe\0\2" + noise(5_000), bytes(1024) + b"\xe2\xe1\xf5\xe0" + noise(5_000)):
+    protective = bytearray(noise(64 * 1024))
+    protective[446:512] = bytes(4) + b"\xee" + bytes(3) + struct.pack("<II", 1, 127) + bytes(48) + b"\x55\xaa"
+    assert "a GPT follows, and none does" in unseen(walk_bytes(bytes(protective)))[0]
+    for body in (
+        b"LUKS\xba\xbe\0\2" + noise(5_000),
+        bytes(512) + b"LABELONE" + noise(5_000),
+        bytes(1024) + b"\xe2\xe1\xf5\xe0" + noise(5_000),
+    ):
         assert unseen(walk_bytes(body))
     assert unseen(walk_bytes(b"\x89LZO\x00\x0d\x0a\x1a\x0a" + noise(500))) == ["x: not looked into: packed with lzop"]

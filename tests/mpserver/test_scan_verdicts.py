@@ -22,12 +22,13 @@ from mpserver.scan import names, optee
 from mpserver.scan.curve import find_points, recover_keys
 from mpserver.scan.filters import make_filter, read_filter
 from mpserver.scan.findings import Finding, Kind, Severity
+from mpserver.store.database import make_database
 from mpwire import mp
 from mpwire.codec import encode
 from mpwire.mpk import HiddenMpKey
 from mpwire.p256 import SoftKey
 from tests.mpserver.consoles import BOARD_A, OTHER, pubk, seco, sign, sign_by
-from tests.mpserver.plants import SOUGHT, evidence, noise, pem_of, private_key, walk_bytes
+from tests.mpserver.plants import SOUGHT, evidence, noise, pem_of, private_key, walk, walk_bytes
 from tests.vectors.silicon import A_DIGEST, A_KEY, A_SIGNATURE
 from tests.walls.rooms import ROOT
 
@@ -208,16 +209,17 @@ def test_what_only_looks_like_a_private_key_is_none() -> None:
         assert walk_bytes(among(body), ()) == []
 
 
-def test_lab_anchors_and_keystores_are_found_by_name_and_content() -> None:
+def test_lab_anchors_and_keystores_are_found_by_name_and_content(tmp_path: Path) -> None:
     """T-629 Lab in the field: a production image that believes lab keys, or carries them."""
     anchors = b'realm = "lab"\nproduct = "camera"\n\n[board]\nattest = "sim"\nsim_chip = "../chip"\n'
     assert tell(walk_bytes(anchors, ())) == {("lab-key", "leak")}
     assert walk_bytes(b'realm = "lab"\n' * 3, ()) == []
+    make_database(tmp_path / "any.name", {"realm": "lab"})
+    assert tell(walk(tmp_path / "any.name", ())) == {("lab-key", "leak")}
     for path in (
         "oem/keys/symmetric.key",
         "keys/jobs/6a.key",
         "x/chip/otpmk",
-        "srv/ledger.db",
         f"tee/{names.MP_SIGN}.ta",
     ):
         assert list(names.judge_name(path)), path

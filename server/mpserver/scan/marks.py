@@ -73,6 +73,7 @@ FIXED: Final = (
     Mark("der", "PKCS#8", bytes.fromhex("302e020100300506032b656e04220420")),
     Mark("cose", "COSE_Key", b"\x20\x01\x21\x58\x20"),
     Mark("jwk", "JWK", b'"kty"'),
+    Mark("lab", "ledger", b"CREATE TABLE attester_keys"),
     Mark("anchors", "realm", b'realm = "lab"'),
     Mark("anchors", "chip", b"sim_chip = "),
 )

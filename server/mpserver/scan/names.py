@@ -17,7 +17,6 @@ _LAB_FILES: Final = (
     (re.compile(r"(?:^|/)keys/symmetric\.key$"), "the symmetric root of an mpserver keystore"),
     (re.compile(r"(?:^|/)keys/jobs/[0-9a-f]+\.key$"), "a job key of an mpserver keystore"),
     (re.compile(r"(?:^|/)keys/vault/[0-9a-f]+\.prk$"), "a secret of an mpserver vault"),
-    (re.compile(r"(?:^|/)ledger\.db(?:-wal)?$"), "the ledger of an mpserver"),
     (re.compile(r"(?:^|/)chip/otpmk$"), "the master key of a simulated chip"),
 )
 

@@ -68,6 +68,10 @@ def _judge_optee(region: Region, at: int, mark: Mark, sought: Sequence[Sought]) 
             yield Verdict(Kind.OPTEE, "pseudo-TA", Severity.REVIEW, said, at)
 
 
+def _judge_lab(region: Region, at: int, mark: Mark, sought: Sequence[Sought]) -> Iterator[Verdict]:
+    yield Verdict(Kind.LAB, mark.form, Severity.LEAK, "the ledger of an mpserver", at)
+
+
 def _judge_anchors(region: Region, at: int, mark: Mark, sought: Sequence[Sought]) -> Iterator[Verdict]:
     start = max(0, at - 4096)
     text = region.read(start, 8192)
@@ -84,6 +88,7 @@ _JUDGES: Final[dict[str, Callable[[Region, int, Mark, Sequence[Sought]], Iterato
     "uboot": _judge_uboot,
     "optee": _judge_optee,
     "anchors": _judge_anchors,
+    "lab": _judge_lab,
     "log": signatures.judge_log,
     "evidence": signatures.judge_evidence,
     "pem": private.judge_pem,

@@ -64,6 +64,8 @@ def open_mbr(region: Region, budget: Budget) -> Iterator[Member | Covered]:
     logical: list[tuple[int, int]] = []
     for number in range(4):
         kind, start, size = _read_entry(head, number)
+        if kind == _PROTECTIVE:
+            yield Member("", reason="its partition table says that a GPT follows, and none does")
         if kind in _EXTENDED:
             logical += _read_logical(region, start, budget)
         elif kind not in (0, _PROTECTIVE):

@@ -49,6 +49,7 @@ SHUT: Final = (
     (0, b"KDMV", "a VMDK disk (qemu-img makes a raw disk of it)"),
     (3, b"EXFAT   ", "exFAT"),
     (3, b"NTFS    ", "NTFS"),
+    (512, b"LABELONE", "volumes of LVM"),
     (1024, b"\xe2\xe1\xf5\xe0", "EROFS"),
     (1024, b"\x10\x20\xf5\xf2", "F2FS"),
     (32_769, b"CD001", "an ISO 9660 image"),
