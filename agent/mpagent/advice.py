@@ -1,7 +1,7 @@
 """The next step, in words, for every failure we foresaw; printed after the failure itself."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from mpagent import errors
 from mpagent.durable import Damaged
@@ -71,3 +71,14 @@ def say(error: MpError) -> str:
     text = f"not a message of this protocol: {error}" if isinstance(error, Malformed) else str(error)
     stop = "" if text.endswith(("?", ".")) else "."
     return f"{text}{stop} Next: {advice}" if advice else text
+
+
+def describe(error: MpError) -> dict[str, Any]:
+    """The same for a script."""
+    return {
+        "check": getattr(error, "check", type(error).__name__),
+        "text": str(error),
+        "next": advise(error),
+        "retry": error.retry.value,
+        "exit_code": error.exit_code,
+    }

@@ -161,6 +161,14 @@ def test_apply_says_what_it_did_and_what_it_would_do(shell: Shell, maker: Maker)
     assert (shell.folder / "all").read_bytes() == joined
 
 
+def test_refusal_is_an_object_for_scripts(shell: Shell, maker: Maker) -> None:
+    path = shell.put(maker.make(ITEMS, product="toaster"), "b")
+    done = shell.run("offline", "apply", "--json", str(path))
+    told = json.loads(done.stdout)
+    assert done.returncode == told["error"]["exit_code"] == 77 and told["result"] == "FAIL"
+    assert told["error"]["check"] == "bundle-product" and told["error"]["next"] and told["error"]["retry"] == "operator"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -29,6 +29,7 @@ def run(arguments: Namespace) -> int:
 
     Started by systemd it says READY=1 at the very end of a PASS, and nothing before.
     """
+    from mpagent.advice import describe
     from mpagent.compose import Places
     from mpagent.herald import open_herald
     from mpagent.output import put_json
@@ -42,7 +43,7 @@ def run(arguments: Namespace) -> int:
     except MpError as error:
         herald.fail(error, arguments.debug)
         if arguments.json:
-            put_json({**result, "result": "FAIL", "error": _describe_error(error)})
+            put_json({**result, "result": "FAIL", "error": describe(error)})
             return error.exit_code
         _put_failed(error)
         if herald.in_journal:
@@ -176,15 +177,3 @@ def _describe(device: "Device", board: "Board", record: "Record") -> dict[str, A
 def _describe_attester(board: "Board") -> dict[str, str]:
     material = board.attester.describe()
     return {"kind": material.kind, "id": material.attester_id.hex()}
-
-
-def _describe_error(error: MpError) -> dict[str, Any]:
-    from mpagent.advice import advise
-
-    return {
-        "check": getattr(error, "check", type(error).__name__),
-        "text": str(error),
-        "next": advise(error),
-        "retry": error.retry.value,
-        "exit_code": error.exit_code,
-    }

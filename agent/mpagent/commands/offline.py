@@ -7,6 +7,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpwire.errors import MpError
+
 if TYPE_CHECKING:
     from mpagent.compose import Device
     from mpagent.offline.jobsecrets import Reader
@@ -44,11 +46,26 @@ def run(arguments: Namespace) -> int:
     device = read_device(arguments.root)
     _check_image(device)
     if arguments.verb == "apply":
-        _apply(arguments, device)
-    elif arguments.verb == "status":
+        return _apply_and_tell(arguments, device)
+    if arguments.verb == "status":
         _status(device, as_json=arguments.json)
     else:
         _write_receipts(arguments, device)
+    return 0
+
+
+def _apply_and_tell(arguments: Namespace, device: "Device") -> int:
+    """With --json a failure is an object as well, and its text is not said twice."""
+    from mpagent.advice import describe
+    from mpagent.output import put_json
+
+    try:
+        _apply(arguments, device)
+    except MpError as error:
+        if not arguments.json:
+            raise
+        put_json({"result": "FAIL", "error": describe(error)})
+        return error.exit_code
     return 0
 
 

@@ -1,6 +1,6 @@
 """Boards that take no bundle. Each returns the check that refused it, after making sure that nothing was kept.
 
-A check is named as in docs/wire.md 11.4. `mpagent offline apply` says it in words; `mpagent enroll` tells its name.
+A check is named as in docs/wire.md 11.4; `--json` of both commands tells it.
 """
 
 from pathlib import Path
@@ -13,26 +13,14 @@ OPERATOR: Final = 77
 PEER_BROKE: Final = 76
 DAMAGED: Final = 65
 """Exit codes of mpagent (docs/operate.md)."""
-IN_WORDS: Final = {
-    "bundle-payload": "the bundle is torn",
-    "bundle-old": "the bundle is older than what this board",
-    "bundle-authority-key": "this board holds no key of the update authority",
-}
 FOREIGN_DISK: Final = "this disk belongs to another board"
 
 
 def refuse_apply(board: OfflineBoard, bundle: Path, check: str, code: int, note: Note) -> str:
-    """`mpagent offline apply` ends with this code and these words, and what the board keeps is as before."""
-    before, said = board.snapshot(), list[str]()
-
-    def hear(name: str, line: str) -> None:
-        said.append(line)
-        note(name, line)
-
-    done, _ = board.apply(bundle, hear)
-    words = IN_WORDS[check]
-    came = (done.code, words if said and words in said[-1] else " ".join(said[-1:]))
-    expect(f"{board.name}: {check}", (code, words), came, board.log)
+    """`mpagent offline apply` ends with this code and this check, and what the board keeps is as before."""
+    before = board.snapshot()
+    done, result = board.apply(bundle, note)
+    expect(f"{board.name}: {check}", (code, check), (done.code, read_error(result).get("check")), board.log)
     expect(f"{board.name}: what it keeps", before, board.snapshot(), board.log)
     return check
 
