@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mpissuer.policy import Product
 from mpserver.bundlemaking import Made, Making, write_bundle
@@ -36,7 +36,7 @@ from mpwire.cose import thumbprint
 from mpwire.messages.bundle import BUNDLE_POLICY, KEY_CHECK_BYTES, Bundle
 from mpwire.secret import Secret
 
-SALT_BYTES = 32
+SALT_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)

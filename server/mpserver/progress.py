@@ -4,6 +4,8 @@ import sys
 import time
 from typing import Final
 
+SHOWN_FROM_BYTES: Final = 16 * 1024 * 1024
+"""Less is done before anybody reads it."""
 _EVERY_S: Final = 0.2
 
 
@@ -16,7 +18,7 @@ class Progress:
 
     def __call__(self, done: int, total: int) -> None:
         """A line that replaces itself, some times a second."""
-        if not self._is_seen:
+        if not self._is_seen or total < SHOWN_FROM_BYTES:
             return
         now = time.monotonic()
         if now < self._next and done < total:
