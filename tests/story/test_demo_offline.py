@@ -26,7 +26,7 @@ REFUSED = {
 def test_the_demo_without_a_network_comes_out_as_said_and_shows_no_secret() -> None:
     """A clone and a board too many take the bundle; what nobody refuses, the receipts tell."""
     done = subprocess.run(
-        ["make", "-s", "demo-offline"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=200
+        ["make", "-s", "demo-offline"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=240
     )
     printed = done.stdout + done.stderr
     assert done.returncode == 0, printed
