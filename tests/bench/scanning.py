@@ -1,4 +1,4 @@
-"""Part 6 of the bench: `mpserver scan-image` over raw data, beside ripgrep and grep with the very same marks.
+"""Part 8 of the bench: `mpserver scan-image` over raw data, beside ripgrep and grep with the very same marks.
 
 Target: 150 MiB/s of one core, from the start of the command to its end, and at most 64 MiB more memory than a scan of
 an empty file takes. The peers only search; our command also opens what it meets, in a process of its own. Each round

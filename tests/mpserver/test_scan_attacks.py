@@ -26,7 +26,7 @@ from mpserver.scan.containers.packed import open_packed
 from mpserver.scan.findings import KEPT_MAX, Finding, Kind, Notebook
 from mpserver.scan.marks import MAGICS
 from mpserver.scan.patrol import Report, examine
-from mpserver.scan.regions import Memory
+from mpserver.scan.regions import Memory, Stretches
 from mpserver.scan.spool import Spooled
 from mpserver.scan.walk import Walk
 from tests.mpserver.plants import (
@@ -278,6 +278,28 @@ def test_an_image_full_of_marks_ends_and_says_that_not_all_were_judged() -> None
         assert len(found) <= KEPT_MAX + 1
         if mark != b"PRIVATE KEY-----" and mark != b"\x02\x01\x01\x04\x20":
             assert unseen(found) or mark == b"\x1f\x8b\x08", mark
+
+
+def test_an_archive_of_many_small_packed_files_takes_time_by_their_number() -> None:
+    """T-635 Flood: each member looks like the start of an archive, and of a stream."""
+    packed = gzip.compress(b"text " * 4, mtime=0)
+    member = b"070701" + b"%08x" * 13 % (1, 0o100644, 0, 0, 1, 0, len(packed), 0, 0, 0, 0, 2, 0) + b"a\0"
+    member = member.ljust(-(-len(member) // 4) * 4, b"\0") + packed.ljust(-(-len(packed) // 4) * 4, b"\0")
+    started = time.monotonic()
+    found = walk_bytes(member * 20_000 + KEY, seconds=60.0)
+    assert time.monotonic() - started < 50.0
+    assert {one.kind for one in found} == {Kind.MP_KEY, Kind.UNSEEN} and len(found) == 2, found[:3]
+
+
+def test_stretches_never_overlap() -> None:
+    random = Random(5)
+    stretches, offsets = Stretches(), set[int]()
+    for _ in range(400):
+        start = random.randrange(1_000)
+        end = start + random.choice((1, 3, 40))
+        stretches.add(start, end)
+        offsets.update(range(start, end))
+        assert {one for one in range(1_050) if one in stretches} == offsets
 
 
 def test_a_zip_with_a_wild_directory_ends() -> None:

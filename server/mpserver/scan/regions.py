@@ -5,7 +5,7 @@ files are slices and pieces of a space, so a chain of containers costs no copy.
 """
 
 import os
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import BinaryIO, NamedTuple, Protocol
@@ -185,3 +185,27 @@ def merge(extents: Sequence[Extent]) -> list[Extent]:
         else:
             merged.append(one)
     return merged
+
+
+class Stretches:
+    """Stretches of offsets that never overlap: one that is added swallows what lies in it, and joins what it meets."""
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+
+    def add(self, start: int, end: int) -> None:
+        """`end` is the first offset behind it."""
+        first = bisect_left(self._starts, start)
+        if first and self._ends[first - 1] >= start:
+            first -= 1
+            start = self._starts[first]
+        last = bisect_right(self._starts, end)
+        if last > first:
+            end = max(end, self._ends[last - 1])
+        self._starts[first:last] = [start]
+        self._ends[first:last] = [end]
+
+    def __contains__(self, offset: int) -> bool:
+        number = bisect_right(self._starts, offset) - 1
+        return number >= 0 and offset < self._ends[number]

@@ -24,7 +24,7 @@ from mpserver.scan.filters import Sought
 from mpserver.scan.findings import Finding, Notebook
 from mpserver.scan.marks import Mark, make_automaton
 from mpserver.scan.names import judge_name
-from mpserver.scan.regions import Pieces, Region, Slice, Space
+from mpserver.scan.regions import Pieces, Region, Slice, Space, Stretches
 from mpserver.scan.spool import Spooled
 from mpserver.scan.sweep import sweep
 from mpserver.scan.verdicts import judge
@@ -63,7 +63,7 @@ class Ground:
     starts: "array[int]" = field(default_factory=lambda: array("Q"))
     """Where containers may begin, rising."""
     opened: set[int] = field(default_factory=set)
-    covered: list[tuple[int, int]] = field(default_factory=list)
+    covered: Stretches = field(default_factory=Stretches)
 
     def place(self, region: Region) -> int | None:
         """Offset of a region in this ground; None if it is no slice of it."""
@@ -163,13 +163,13 @@ class Walk:
             with self._budget.container():
                 for one in reader.open(region, self._budget):
                     if isinstance(one, Covered):
-                        ground.covered.append((at, at + one.size))
+                        ground.covered.add(at, at + one.size)
                     else:
                         self._take(one, path, ground, reader, is_guess)
         except Exhausted as error:
             if error.everything:
                 raise
-            ground.covered.append((at, at + region.size))
+            ground.covered.add(at, at + region.size)
             self._notes.note_unseen(path, f"{reader.form}: {error}")
         except FAULTS as error:
             if not is_guess or len(self._notes.findings) > told:
@@ -216,7 +216,7 @@ class Walk:
         while number < len(ground.starts) and ground.starts[number] < at + region.size:
             start = ground.starts[number]
             number += 1
-            if start in ground.opened or any(low <= start < high for low, high in ground.covered):
+            if start in ground.opened or start in ground.covered:
                 continue
             inner = Slice(region, start - at, region.size)
             reader = recognise(inner)
