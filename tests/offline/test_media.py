@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,14 +26,34 @@ def shell(tmp_path: Path, maker: Maker) -> Shell:
     return Shell(tmp_path / "board", maker)
 
 
+MEASURE = """
+import os, resource, sys
+process = os.fork()
+if process == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+status = os.waitpid(process, 0)[1]
+sys.stderr.write(f"peak {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss}")
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+"""A small parent: what a process holds before it becomes another counts for its peak, and a test run holds much."""
+
+
 def measure(shell: Shell, *words: str, output: Path = Path("/dev/null")) -> tuple[int, int, bytes]:
     """(exit code, peak of resident memory in KiB, standard error) of one run."""
-    log = shell.folder / "stderr"
-    with open(output, "wb") as out, open(log, "wb") as error:
-        process = subprocess.Popen(shell.command(*words), stdout=out, stderr=error, stdin=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, usage.ru_maxrss, log.read_bytes()
+    command = [sys.executable, "-S", "-c", MEASURE, *shell.command(*words)]
+    with open(output, "wb") as out:
+        done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=120)
+    said, _, peak = done.stderr.rpartition(b"peak ")
+    return done.returncode, int(peak), said
+
+
+def test_measuring_sees_what_a_process_holds(shell: Shell) -> None:
+    """The bound below means something: a process that holds 60 MiB more is seen to."""
+    _, idle_kib, _ = measure(shell, "--version")
+    assert 5_000 < idle_kib < 60_000, idle_kib
+    hog = [sys.executable, "-S", "-c", MEASURE, sys.executable, "-S", "-c", f"x = b'1' * {60 * MIB}"]
+    done = subprocess.run(hog, stderr=subprocess.PIPE, timeout=60)
+    assert int(done.stderr.rpartition(b"peak ")[2]) > idle_kib + ABOVE_IDLE_MAX_KIB
 
 
 def test_large_file_is_taken_and_given_out_in_bounded_memory(shell: Shell, maker: Maker) -> None:

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import pytest
 
-from mpagent.errors import BundleBroke, BundleRefused, ForeignDisk, Tampered
+from mpagent.errors import BundleBroke, BundleRefused, ForeignDisk, StorageBroke, Tampered
 from mpagent.hal.choose import BoardChoice
 from mpagent.hal.ports import Board
 from mpagent.journal import FILES, Journal
@@ -355,3 +355,21 @@ def test_several_bundles_on_one_medium(site: Site, maker: Maker) -> None:
     told = "\n".join(site.said)
     assert told.count("older than what this board") == 2 and told.count("this one is not among them") == 1
     assert [one.taken_before for one in site.enroll().outcomes] == [True, True]
+
+
+def test_file_that_is_damaged_in_its_middle_heals_when_an_update_finds_it(site: Site, maker: Maker) -> None:
+    """T-692 A boot looks at its end alone; the receipt of an update reads all of it, and its bundle brings it again."""
+    site.put(maker.make(ITEMS))
+    site.enroll()
+    path = site.disk.folder / "files/model-000001"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:70_000] + b"\0" + whole[70_001:])
+    site.enroll()
+    update = maker.make([OLD], maker.under(OEM))
+    with pytest.raises(StorageBroke, match="brings it again"):
+        site.apply(update)
+    assert site.record().generation == 1
+    site.enroll()
+    assert site.values()["model"] == MODEL
+    site.apply(update)
+    assert site.values()["api-key"] == b"old" and site.values()["model"] == MODEL

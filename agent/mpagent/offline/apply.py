@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from mpagent.belief import keep_update, make_trust
 from mpagent.durable import Damaged, Disk
+from mpagent.errors import StorageBroke
 from mpagent.hal.ports import Board, LifeCycle, SocFacts
 from mpagent.image import Image
 from mpagent.offline import acceptance, files
@@ -295,7 +296,11 @@ def _make_check(slot: VaultSlot, check_key: Secret, tools: Tools) -> bytes:
     note = files.read_note(slot)
     meter = Meter(note.size, Ticker(f"reading back {slot.name}", tools.progress))
     chunks = meter.count(files.read_file(tools.disk, note))
-    return make_check_value_of_file(check_key, slot.name, slot.version, note.size, chunks)
+    try:
+        return make_check_value_of_file(check_key, slot.name, slot.version, note.size, chunks)
+    except Damaged as damage:
+        tools.disk.remove(f"{files.FOLDER}/{note.name}")  # the next start finds the slot empty, and fills it again
+        raise StorageBroke(f"slot {slot.name}: {damage}; removed, so that its bundle brings it again") from damage
 
 
 def _forget_files(number: int, opened: Opened, held: Holdings, tools: Tools) -> None:
