@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,8 +24,12 @@ SECRET_TEXT = write_job_secret(JOB_SECRET)
 
 
 @pytest.fixture
-def shell(tmp_path: Path, maker: Maker) -> Shell:
-    return Shell(tmp_path / "board", maker)
+def shell(tmp_path: Path, maker: Maker) -> Iterator[Shell]:
+    """Whatever was done on it, neither disk nor standing nor receipts hold a key or a value in the clear."""
+    made = Shell(tmp_path / "board", maker)
+    yield made
+    hidden = (*list_hidden(maker, (JOB_SECRET, OEM.key)), API_KEY, MODEL[:32])
+    assert find_leaks(made.everything(), *hidden) == []
 
 
 def test_line_without_a_network(shell: Shell, maker: Maker) -> None:
