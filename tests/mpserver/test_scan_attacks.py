@@ -291,6 +291,23 @@ def test_an_archive_of_many_small_packed_files_takes_time_by_their_number() -> N
     assert {one.kind for one in found} == {Kind.MP_KEY, Kind.UNSEEN} and len(found) == 2, found[:3]
 
 
+class _Worn(Memory):
+    """A disk with a block that cannot be read."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        if offset <= 3 * MIB < offset + length:
+            raise OSError(5, "Input/output error")
+        return super().read(offset, length)
+
+
+def test_a_block_that_cannot_be_read_is_named_and_what_came_before_is_told() -> None:
+    """T-633 Cut off: the medium fails in the middle of the scan."""
+    notes = Notebook()
+    Walk((SOUGHT,), Budget(20.0), notes).look(_Worn(0, noise(500) + KEY + noise(5 * MIB)), "x")
+    assert [one.kind for one in notes.findings] == [Kind.MP_KEY, Kind.UNSEEN]
+    assert "Input/output error" in notes.findings[1].said
+
+
 def test_stretches_never_overlap() -> None:
     random = Random(5)
     stretches, offsets = Stretches(), set[int]()

@@ -104,8 +104,8 @@ class Walk:
         """The whole image; every failure is a finding."""
         try:
             self._visit(space, path, None)
-        except Exhausted as error:
-            self._notes.note_unseen(path, f"{error}; what comes after is not looked into")
+        except (Exhausted, *FAULTS) as error:
+            self._notes.note_unseen(path, f"{explain(error)}; what comes after is not looked into")
 
     def next_space(self) -> int:
         """Number for a new space."""
@@ -139,8 +139,14 @@ class Walk:
             if mark.family == "magic":
                 ground.starts.append(at)
                 return
-            for verdict in judge(region, at, length, mark, self._sought):
-                kind, form, severity, said, offset, key = verdict
+            try:
+                verdicts = tuple(judge(region, at, length, mark, self._sought))
+            except OSError:
+                raise
+            except FAULTS as error:
+                self._notes.note_unseen(path, f"what looks like {mark.form} at {at:#x}: {explain(error)}")
+                return
+            for kind, form, severity, said, offset, key in verdicts:
                 finding = Finding(kind, form, severity, said, path, offset, key)
                 ground.hits.append((offset, self._notes.note(region.locate(offset), finding)))
 
