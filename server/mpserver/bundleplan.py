@@ -122,7 +122,7 @@ def plan_pieces(wishes: Wishes, history: History, makers: Makers) -> tuple[Piece
     _check_values(wishes, slots)
     pieces = [piece for slot in slots for piece in _make_pieces(slot, wishes, makers)]
     if wishes.rights is not None:
-        pieces.append(_make_rights(wishes, wishes.rights))
+        pieces.append(_make_rights(wishes, wishes.rights, history.policies + 1))
     if not pieces:
         raise Usage("there is nothing to put in: the product has no slot that a bundle brings")
     if len(pieces) > BUNDLE_COMPONENTS_MAX:
@@ -217,8 +217,8 @@ def _name_of(slot: SlotPolicy) -> str:
     return slot.name.removeprefix(SLOT_PREFIX)
 
 
-def _make_rights(wishes: Wishes, rights: BundlePolicy) -> Piece:
-    """A policy comes by a first loading or by oem alone."""
+def _make_rights(wishes: Wishes, rights: BundlePolicy, version: int) -> Piece:
+    """A policy comes by a first loading or by oem alone; they share one count, as policies have no other order."""
     if wishes.authority not in (FIRST, "oem"):
         raise NeedsPerson(f"bundle-authority: {wishes.authority} may make no policy, oem may")
     known = {slot.name for slot in wishes.product.slots}
@@ -226,4 +226,4 @@ def _make_rights(wishes: Wishes, rights: BundlePolicy) -> Piece:
     if strange:
         raise Usage(f"the policy names slot {strange[0]!r}, which product {wishes.product.name} does not have")
     value = Secret(BUNDLE_POLICY.encode(rights))
-    return Piece(Component(POLICY, POLICY, "sealed", wishes.version, "replace", len(value)), value)
+    return Piece(Component(POLICY, POLICY, "sealed", version, "replace", len(value)), value)

@@ -103,6 +103,19 @@ def test_a_policy_replaces_the_one_before_as_a_whole(lot: Lot) -> None:
     assert "is oem's" in refuse(lot, "--authority", "owner", "--only", "licence")
 
 
+def test_policies_of_all_authorities_share_one_count(lot: Lot) -> None:
+    """T-732 Revoked rights: a board tells by it which is the newer, whoever made it."""
+    policy = lot.write("next.toml", '[slots]\ncloud = "owner"\n')
+    made = [
+        lot.make("--policy", policy, version=5, out="first"),
+        update(lot, "oem", "--policy", policy, version=1),
+        lot.make("--policy", policy, version=5, out="twin"),
+        update(lot, "oem", "--policy", policy, version=2, out="last"),
+    ]
+    components = [read_frame(path).bundle.components[-1] for path in made]
+    assert [(one.kind, one.version) for one in components] == [("policy", number) for number in (1, 2, 3, 4)]
+
+
 def test_a_policy_that_boards_were_given_says_the_lowest_version(lot: Lot) -> None:
     """T-661 Rollback: by the policy in force, which counts for each authority alone."""
     values = load(lot)

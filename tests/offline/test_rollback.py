@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import pytest
 
-from mpagent.errors import BundleBroke, BundleRefused, ForeignDisk, StorageBroke, Tampered
+from mpagent.errors import BundleBroke, BundleRefused, ForeignDisk, NoBundle, StorageBroke, Tampered
 from mpagent.hal.choose import BoardChoice
 from mpagent.hal.ports import Board
 from mpagent.journal import FILES, Journal
@@ -22,6 +22,7 @@ from mpagent.record import Record
 from mpagent.vault import GENERATION
 from mpsim.counter import SoftCounter
 from mpsim.swtpm import SoftTpm
+from mpwire.bundlereceipt import LENGTH_BYTES, read_receipt
 from mpwire.messages.bundle import BundlePolicy
 from tests.offline.bench import API_KEY, ITEMS, MODEL, OEM, OWNER, SERVICE, Site
 from tests.offline.conftest import MakeSite
@@ -82,6 +83,69 @@ def test_minimum_outlives_the_bundle_that_set_it(site: Site, maker: Maker) -> No
     site.apply(maker.make([OLD], maker.under(OEM), version=7))
     site.apply(maker.make([policy({}, {"oem": 2})], maker.under(OEM), version=8))
     refuse(site, maker.make([OLD], maker.under(OEM), version=7), "bundle-old")
+
+
+OLD_MODEL = Item("model", "file", b"weak" * 30_000)
+NEW_MODEL = OLD_MODEL._replace(plain=MODEL, version=2, action="replace")
+
+
+def tear(site: Site) -> None:
+    """As root on the board: the last chunk of the file is gone."""
+    (path,) = (site.disk.folder / "files").iterdir()
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def test_torn_file_is_no_door_for_an_older_one(site: Site, maker: Maker) -> None:
+    """T-730 Torn on purpose: the file an update brought is cut, so that the first loading may bring its older one."""
+    first = maker.make([ITEMS[0], OLD_MODEL, *ITEMS[2:]])
+    update = maker.make([NEW_MODEL], maker.under(OEM))
+    site.apply(first)
+    site.apply(update)
+    for _ in range(2):
+        tear(site)
+        refuse(site, first, "bundle-slot-version")
+    site.put(first, "first.mpbundle")
+    site.put(update, "update.mpbundle")
+    site.enroll()  # what is passed over stops nobody who has the newest
+    assert site.values()["model"] == MODEL
+
+
+def test_torn_slot_outlives_a_bundle_without_it(site: Site, maker: Maker) -> None:
+    """T-731 Forgotten: a board whose file is torn takes another update, and must not lose the slot and its version."""
+    first = maker.make([ITEMS[0], OLD_MODEL, *ITEMS[2:]])
+    site.apply(first)
+    site.apply(maker.make([NEW_MODEL], maker.under(OEM)))
+    tear(site)
+    result = site.apply(maker.make([OLD._replace(version=2)], maker.under(OEM), version=2))
+    (outcome,) = result.outcomes
+    assert outcome.opened is not None and list(result.held.torn) == ["model"]
+    (name,) = (one for one in site.exported() if "-oem-2" in one)
+    receipt = read_receipt((site.receipts / name).read_bytes()[LENGTH_BYTES:]).receipt
+    assert "model" not in {one.name for one in receipt.slots}
+    with pytest.raises(NoBundle, match="model"):
+        site.enroll()
+    refuse(site, first, "bundle-slot-version")
+    site.apply(maker.make([NEW_MODEL], maker.under(OEM), version=3))
+    site.enroll()
+    assert site.values()["model"] == MODEL and site.values()["api-key"] == b"old"
+
+
+def test_rights_are_not_set_back_by_a_bundle_that_is_taken_again(site: Site, maker: Maker) -> None:
+    """T-732 Revoked rights: the first loading once more, or another of its version, brings none back."""
+    first = maker.make([*ITEMS, policy({"api-key": "owner"}, version=1)])
+    twin = maker.make([*ITEMS, policy({"api-key": "owner"}, version=1)], job="lot-2")
+    site.apply(first)
+    site.apply(maker.make([policy({}, version=2)], maker.under(OEM)))
+    by_owner = maker.make([OLD], maker.under(OWNER))
+    refuse(site, by_owner, "bundle-authority")
+    tear(site)
+    for again in (first, twin):
+        result = site.apply(again)
+        assert result.held.facts.rights == {} and result.held.facts.policy_version == 2
+        refuse(site, by_owner, "bundle-authority")
+    assert site.values()["model"] == MODEL
+    site.apply(maker.make([policy({"api-key": "owner"}, version=3)], maker.under(OEM), version=2))
+    site.apply(by_owner)
 
 
 def test_fresh_board_takes_nothing_below_the_minimum_of_its_image(make_site: MakeSite, maker: Maker) -> None:

@@ -8,6 +8,7 @@ from mpagent.hal.ports import LifeCycle, SocFacts
 from mpagent.image import Image
 from mpagent.offline.anchors import UPDATE_SLOT
 from mpagent.offline.facts import Facts
+from mpagent.offline.holdings import Holdings
 from mpagent.offline.words import refuse, told
 from mpagent.slots import VaultSlot
 from mpwire import bundle as wire
@@ -39,6 +40,7 @@ class Plan(NamedTuple):
     skipped: tuple[Piece, ...]
     """Action `fill`, of slots that the board has already."""
     policy: Piece | None
+    """None as well where the board has a newer one: this one is passed over."""
     made: tuple[str, ...]
     """Slots of kind `local` that this board has not made yet."""
 
@@ -113,8 +115,9 @@ def check_version(bundle: Bundle, facts: Facts, image: Image) -> None:
         raise refuse("bundle-old", f"version {bundle.version}, and the lowest is {minimum}")
 
 
-def plan_slots(bundle: Bundle, uid: bytes | None, image: Image, slots: Mapping[str, VaultSlot], facts: Facts) -> Plan:
+def plan_slots(bundle: Bundle, uid: bytes | None, image: Image, held: Holdings) -> Plan:
     """11.4.8."""
+    slots, facts = held.slots, held.facts
     pieces = [Piece(number, one, one.name in slots) for number, one in wire.find_components(bundle, uid)]
     wanted = {one.name: one for one in image.slots}
     policy = next((one for one in pieces if one.component.kind == POLICY), None)
@@ -129,8 +132,10 @@ def plan_slots(bundle: Bundle, uid: bytes | None, image: Image, slots: Mapping[s
         _check_whole(pieces, image)
     skipped = tuple(one for one in pieces if one.component.action == "fill" and one.component.name in slots)
     written = tuple(one for one in pieces if one not in skipped)
-    _check_slot_versions(written, slots)
+    _check_slot_versions(written, {**slots, **held.torn})
     _check_rights(bundle, pieces, policy, facts)
+    if policy is not None and policy.component.version < facts.policy_version:
+        policy = None
     made = tuple(one.name for one in image.slots if one.kind == "local" and one.name not in slots)
     return Plan(written, skipped, policy, made)
 

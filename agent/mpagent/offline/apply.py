@@ -88,7 +88,7 @@ def open_all(source: Source, record: Record, held: Holdings, tools: Tools, *, ke
     part = tools.board.soc.read_facts()
     acceptance.check_conditions(bundle.conditions, part)  # 11.4.6
     acceptance.check_version(bundle, facts, image)  # 11.4.7
-    plan = acceptance.plan_slots(bundle, part.uid, image, held.slots, facts)  # 11.4.8
+    plan = acceptance.plan_slots(bundle, part.uid, image, held)  # 11.4.8
     with reading(source.path), told("bundle-payload"):  # 11.4.9
         check_payload(source.file, source.frame, Ticker("checking the bundle", tools.progress))
     keys = _make_keys(source, held, tools)  # 11.4.10
@@ -108,13 +108,15 @@ def store(source: Source, opened: Opened, record: Record, held: Holdings, tools:
         for name in opened.staged:
             tools.disk.publish(f"{files.FOLDER}/{name}")
         facts = _note(source, opened, held)
-        facts = facts._replace(receipt=_write_receipt(source, opened, slots, tools))
+        torn = {name: one for name, one in held.torn.items() if slots[name] is one}
+        whole = {name: one for name, one in slots.items() if name not in torn}
+        facts = facts._replace(receipt=_write_receipt(source, opened, whole, tools))
         tools.progress(f"sealing {len(slots)} slots")
         tools.vault.write(name_board(tools.board), list(slots.values()), held.generation, write_facts(facts))
     except Exception:
         _forget_files(number, opened, held, tools)
         raise
-    now = Holdings(number, slots, facts)
+    now = Holdings(number, whole, facts, torn)
     updated = make_record(record, now, tools.board)
     return updated._replace(trust_updates=keep_update(record, tools.image, opened.update)), now
 
@@ -240,8 +242,8 @@ def _has_class_key(held: Holdings, tools: Tools) -> bool:
 
 
 def _fill(opened: Opened, held: Holdings, tools: Tools) -> dict[str, VaultSlot]:
-    """Every slot of the board once the bundle counts, in the order of the image."""
-    slots = dict(held.slots)
+    """Every slot of the board once the bundle counts, in the order of the image; torn ones stay so."""
+    slots = {**held.slots, **held.torn}
     for _, one, _ in opened.plan.written:
         slots[one.name] = VaultSlot(one.name, one.kind, one.destination, one.version, opened.values[one.name])
     for want in tools.image.slots:
@@ -256,6 +258,8 @@ def _note(source: Source, opened: Opened, held: Holdings) -> Facts:
     bundle = source.frame.bundle
     facts = note_bundle(held.facts, bundle, source.frame.digest, opened.policy)
     facts = facts._replace(epoch=max(facts.epoch, opened.trust.epoch))
+    if opened.plan.policy is not None:
+        facts = facts._replace(policy_version=opened.plan.policy.component.version)
     if bundle.authority == FIRST:
         facts = facts._replace(mpk_id=bundlekeys.make_mpk_id(opened.keys.expand))
     return facts
@@ -312,4 +316,4 @@ def _forget_files(number: int, opened: Opened, held: Holdings, tools: Tools) -> 
         return
     for name in opened.staged:
         tools.disk.unstage(f"{files.FOLDER}/{name}")
-    files.sweep(tools.disk, list(held.slots.values()))
+    files.sweep(tools.disk, [*held.slots.values(), *held.torn.values()])

@@ -45,6 +45,8 @@ class Facts(NamedTuple):
     """Name of the class key that opened the first loading: a boot that has it is closed."""
     receipt: bytes = b""
     """Of the last bundle, made before this generation was written and told only once it was read back."""
+    policy_version: int = 0
+    """Of the component that `rights` came in: authorities share this count, as they share the rights."""
 
     def of(self, authority: str) -> Taken:
         """What is remembered of this authority; nothing at first."""
@@ -66,6 +68,7 @@ FACTS = MapOf(
     Field(5, "last", HASH, "envelope taken last"),
     Field(6, "mpk_id", Octets(16), "name of the class key", required=False),
     Field(7, "receipt", Octets(1, 16_512), "receipts row of the last bundle"),
+    Field(8, "policy_version", Integer(), "of the policy in force"),
     constants={0: FACTS_VERSION},
 )
 

@@ -22,8 +22,9 @@ class Holdings(NamedTuple):
     generation: int = 0
     slots: Mapping[str, VaultSlot] = MappingProxyType({})
     facts: Facts = Facts()
-    torn: tuple[str, ...] = ()
-    """Slots whose file is not whole: not among `slots`. While there are any, no bundle counts as taken before."""
+    torn: Mapping[str, VaultSlot] = MappingProxyType({})
+    """Slots whose file is not whole: not among `slots`, and not forgotten: what brings one again must not be older.
+    While there are any, no bundle counts as taken before."""
 
 
 def find_holdings(record: Record, board: Board, vault: Vault, disk: Disk) -> Holdings:

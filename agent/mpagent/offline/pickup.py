@@ -20,6 +20,7 @@ from mpagent.offline.sources import Source, list_bundles, open_bundle
 from mpagent.offline.wiping import wipe
 from mpagent.ports import Journal, Latch
 from mpagent.record import Record, Stage
+from mpagent.slots import VaultSlot
 from mpwire.errors import MpError
 from mpwire.jobsecret import Mistyped
 from mpwire.messages.bundle import AUTHORITIES
@@ -123,7 +124,7 @@ def _pick_up(parts: Parts) -> Result:
 
 def _explain_nothing(state: State, parts: Parts) -> MpError:
     if state.held.generation:
-        return NoBundle(f"slot {state.held.torn[0]!r} is not held whole any more: put its bundle there again")
+        return NoBundle(f"slot {next(iter(state.held.torn))!r} is not held whole any more: put its bundle there again")
     if not parts.places:
         return ConfigWrong('no place for bundles is set; write bundle = "/PATH" in mpagent.toml, or use offline apply')
     return NoBundle(f"no bundle yet at {', '.join(map(str, parts.places))}")
@@ -176,21 +177,20 @@ def _tidy(tools: Tools, held: Holdings) -> None:
     if held.generation:
         tools.vault.discard_others(held.generation)
         keep_receipt(tools.disk, held.facts.receipt)
-    files.sweep(tools.disk, list(held.slots.values()))
+    files.sweep(tools.disk, [*held.slots.values(), *held.torn.values()])
 
 
 def _without_torn(held: Holdings, tools: Tools) -> Holdings:
     """A file that is torn counts as not held, so that the next bundle may bring it again."""
-    slots, torn = dict(held.slots), list[str]()
+    slots, torn = dict(held.slots), dict[str, VaultSlot]()
     for one in held.slots.values():
         if one.kind == files.KIND:
             try:
                 files.probe_file(tools.disk, files.read_note(one))
             except Damaged as damage:
                 tools.progress(f"slot {one.name}: {damage}; a bundle has to bring it again")
-                del slots[one.name]
-                torn.append(one.name)
-    return held._replace(slots=slots, torn=tuple(torn))
+                torn[one.name] = slots.pop(one.name)
+    return held._replace(slots=slots, torn=torn)
 
 
 def _is_taken(source: Source, held: Holdings) -> bool:

@@ -68,6 +68,8 @@ class History(NamedTuple):
     """In force: that of the newest bundle that brought one."""
     slot_versions: Mapping[str, int]
     """Highest version of each slot, by any authority."""
+    policies: int
+    """Made so far, under any authority."""
 
 
 NO_RIGHTS: Final = BundlePolicy({}, {})
@@ -105,16 +107,16 @@ def find_highest(connection: Connection, product: str, authority: str) -> tuple[
 def read_history(connection: Connection, product: str, authority: str) -> History:
     """All of it from the rows: they are what left the house."""
     version, minimum = find_highest(connection, product, authority)
-    rights, slots, told = NO_RIGHTS, dict[str, int](), 0
+    rights, slots, told, policies = NO_RIGHTS, dict[str, int](), 0, 0
     for row in list_bundles(connection):
         if row.product != product:
             continue
         for slot in row.slots:
             slots[slot.name] = max(slot.version, slots.get(slot.name, 0))
         if row.rights is not None:
-            rights = BUNDLE_POLICY.decode(row.rights, SLOT_VALUE_MAX_BYTES)
+            rights, policies = BUNDLE_POLICY.decode(row.rights, SLOT_VALUE_MAX_BYTES), policies + 1
             told = max(told, rights.minimums.get(authority, 0))
-    return History(version, max(minimum, told), rights, slots)
+    return History(version, max(minimum, told), rights, slots, policies)
 
 
 def digest_row(row: BundleRow) -> bytes:
