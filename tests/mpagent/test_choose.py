@@ -29,7 +29,11 @@ OPERATE = (Path(__file__).parents[2] / "docs/operate.md").read_text(encoding="ut
 
 def test_lists_hold_what_the_documents_name() -> None:
     """docs/operate.md, "The board an image expects"."""
+    assert set(OFFERED["class-key"]) <= set(OFFERED["attest"])  # the same key of [board], under mp_use `secret`
+    assert '`attest` is "mp" or "sim"' in OPERATE and tuple(OFFERED["class-key"]) == ("mp", "sim")
     for sort, offered in OFFERED.items():
+        if sort == "class-key":
+            continue
         row = re.search(rf"^\| {sort} \| ([^|]*) \|", OPERATE, re.MULTILINE)
         assert row is not None and tuple(re.findall(r'"(\w+)"', row[1])) == tuple(offered), sort
 

@@ -163,6 +163,8 @@ def test_apply_says_what_it_did_and_what_it_would_do(shell: Shell, maker: Maker)
     assert joined == b"".join(path.read_bytes() for path in sorted(shell.receipts.iterdir()))
     assert shell.run("offline", "receipts", "--output", str(shell.folder / "all")).returncode == 0
     assert (shell.folder / "all").read_bytes() == joined
+    lost = shell.run("offline", "receipts", "--output", str(shell.folder / "nowhere/all"))
+    assert lost.returncode == 73 and b"No such file or directory; name a file" in lost.stderr
 
 
 def test_refusal_is_an_object_for_scripts(shell: Shell, maker: Maker) -> None:

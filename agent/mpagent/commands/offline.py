@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from argparse import ArgumentParser, Namespace
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -178,7 +179,7 @@ def _status(device: "Device", as_json: bool) -> None:
 
 
 def _write_receipts(arguments: Namespace, device: "Device") -> None:
-    from mpagent.durable import told
+    from mpagent.errors import StorageFull
     from mpagent.offline.receipts import read_receipts
     from mpagent.output import put_bytes
 
@@ -189,10 +190,10 @@ def _write_receipts(arguments: Namespace, device: "Device") -> None:
         put_bytes(rows)
         return
     fresh = arguments.output.with_name(f".{arguments.output.name}.new-{os.getpid()}")
-    with told("write", arguments.output):
-        try:
-            fresh.write_bytes(rows)
-            os.replace(fresh, arguments.output)
-        except OSError:
+    try:
+        fresh.write_bytes(rows)
+        os.replace(fresh, arguments.output)
+    except OSError as error:
+        with suppress(OSError):
             fresh.unlink(missing_ok=True)
-            raise
+        raise StorageFull(f"cannot write {arguments.output}: {error.strerror}; name a file that can be made") from error

@@ -109,16 +109,18 @@ def _latching(parts: Parts, run: Callable[[], Result]) -> Result:
 
 def _pick_up(parts: Parts) -> Result:
     state = _begin(parts)
-    outcomes, refused = list[Outcome](), list[MpError]()
+    outcomes, refused = list[Outcome](), list[tuple[Path, MpError]]()
     for path in _sort(parts.places):
         try:
             state, outcome = _take(parts, state, path)
             outcomes.append(outcome)
         except _PASSED_OVER as error:
-            refused.append(error)
-            parts.tools.progress(f"{path}: {say(error)}")
-    if state.held.generation == 0 or state.held.torn:
-        raise refused[0] if refused else _explain_nothing(state, parts)
+            refused.append((path, error))
+    is_wanting = state.held.generation == 0 or bool(state.held.torn)
+    for path, why in refused[1:] if is_wanting else refused:
+        parts.tools.progress(f"{path}: {say(why)}")
+    if is_wanting:
+        raise refused[0][1] if refused else _explain_nothing(state, parts)
     return _end(parts, state, tuple(outcomes))
 
 
