@@ -43,6 +43,11 @@ def is_hidden(connection: Connection, mpk_id: bytes) -> bool:
     return _has(connection, "SELECT 1 FROM hidden_mp_keys WHERE mpk_id = ?", mpk_id)
 
 
+def any_hidden(connection: Connection) -> bool:
+    """Whether this server keeps or kept a secret at all."""
+    return connection.execute("SELECT 1 FROM hidden_mp_keys").fetchone() is not None
+
+
 def is_burnt(connection: Connection, mpk_id: bytes) -> bool:
     """Whether a signature by it was seen here."""
     return _has(connection, "SELECT 1 FROM burnt_mp_keys WHERE mpk_id = ?", mpk_id)

@@ -14,7 +14,7 @@ from mpissuer.policy import Product, read_product
 from mpissuer.ports import RegisteredKey
 from mpserver.errors import NeedsPerson, Usage
 from mpserver.importlist import SignedKeys
-from mpserver.mpuse import check_not_registered, check_signs, find_pinned, is_burnt, is_hidden
+from mpserver.mpuse import any_hidden, check_not_registered, check_signs, find_pinned, is_burnt, is_hidden
 from mpserver.state import State
 from mpserver.store.books import SqlBooks
 from mpserver.store.products import read_products, seal_body
@@ -286,6 +286,7 @@ class Office:
     def _check_mp_use(self, product: Product) -> None:
         """A class key signs or is a secret, never both. Raises ProductWrong."""
         if product.mpk is None:
+            self._check_pinned(product)
             return
         try:
             check_not_registered(self._connection, product.mpk)
@@ -293,6 +294,18 @@ class Office:
             raise ProductWrong(f"mpk: {error}", key="mpk") from error
         if is_burnt(self._connection, product.mpk) and not is_hidden(self._connection, product.mpk):
             raise ProductWrong("mpk: a signature by this key was seen here: it is no secret any more", key="mpk")
+
+    def _check_pinned(self, product: Product) -> None:
+        """Of a secret this server has no digest that a pin could be held against; a key that is registered is none."""
+        if not (any_hidden(self._connection) or find_pinned(read_products(self._connection, self._state.authority))):
+            return
+        for key_id in product.mp_keys:
+            if not self._count("SELECT count(*) FROM attester_keys WHERE key_id = ? AND kind = 'mp'", key_id):
+                raise ProductWrong(
+                    f"mp_keys: {key_id.hex()} is not registered, and a key here is a secret: import this one first, so"
+                    " that it is shown to be another",
+                    key="mp_keys",
+                )
 
     def _do(self, kind: str, action: str, subject: str, digest: bytes, change: Callable[[], None]) -> None:
         self._do_all([_Act(kind, action, subject, digest, change)])

@@ -233,6 +233,26 @@ def test_a_product_file_that_calls_a_signing_key_a_secret_is_refused(desk: Desk,
     assert code == 78 and "product.toml:6: mpk: " in err and desk.read("product", "show") == []
 
 
+@pytest.mark.parametrize("how", ["kept", "destroyed", "named by a product"])
+def test_a_product_cannot_pin_a_secret_by_its_digest(desk: Desk, how: str) -> None:
+    """T-733 Two uses: a digest from elsewhere has boards sign with a key that is a secret here; no list shows that."""
+    if how == "named by a product":
+        desk.read("product", "add", desk.write("product.toml", PRODUCT.replace("MPK", NAME)))
+    else:
+        hide(desk)
+    if how == "destroyed":
+        desk.read("mp", "vault", "destroy", NAME, "--confirm", NAME)
+    before = desk.read("product", "show")
+    for key in (A_KEY, OTHER.public_key()[1:]):
+        pinned = PRODUCT.replace("gateway", "camera")
+        pinned = pinned.replace('mp_use = "secret"\nmpk = "MPK"', f'mp_keys = ["{hashlib.sha256(key).hexdigest()}"]')
+        code, _, err = desk.run("product", "add", desk.write("other.toml", pinned))
+        assert code == 78 and "other.toml:5: mp_keys: " in err and desk.read("product", "show") == before
+    record = {"public_key": OTHER.public_key()[1:].hex(), "origin": "silicon"}
+    desk.read("key", "import", desk.write("key.json", json.dumps(record)))
+    desk.read("product", "add", desk.write("other.toml", pinned))  # now it is known to be another key
+
+
 @pytest.mark.parametrize("how", ["log", "json"])
 def test_a_secret_never_signs_for_anybody_here(desk: Desk, how: str) -> None:
     """T-654 Two uses: the other way round, and after the key was destroyed too: its bundles are still out there."""
