@@ -148,6 +148,7 @@ def _tell(arguments: Namespace, result: "Result") -> None:
 
 def _status(device: "Device", as_json: bool) -> None:
     from mpagent.credentials.source import unlock
+    from mpagent.errors import ConfigWrong
     from mpagent.offline.facts import read_facts
     from mpagent.offline.receipts import read_receipts
     from mpagent.output import put_json, put_line
@@ -155,7 +156,8 @@ def _status(device: "Device", as_json: bool) -> None:
 
     guard()
     facts = read_facts(unlock(device)[0].read_facts())
-    assert facts is not None  # an image of this kind stands on no other generation: find_holdings looked
+    if facts is None:
+        raise ConfigWrong('this board was enrolled over a line, and its image says mp_use = "secret"')
     found: dict[str, Any] = {
         "job": facts.job,
         "authorities": {
