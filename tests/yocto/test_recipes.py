@@ -53,7 +53,7 @@ PACKAGED: Final = {
     "terminal": {"tty", "pty"},
     "threading": {"threading", "queue", "concurrent"},
     "tomllib": {"tomllib"},
-    "unixadmin": {"crypt", "pwd", "grp"},
+    "unixadmin": {"crypt", "getpass", "pwd", "grp"},
     "xml": {"xml"},
     "zoneinfo": {"zoneinfo"},
 }
@@ -63,9 +63,9 @@ UNITS: Final = {path.name: path for path in (ROOT / "systemd").glob("mpagent*.*"
 }
 CORE: Final = {
     "__future__", "argparse", "array", "base64", "binascii", "collections", "contextlib", "copy", "enum", "errno",
-    "functools", "gc", "importlib", "itertools", "marshal", "os", "pathlib", "platform", "re", "select", "selectors",
-    "shutil", "signal", "stat", "string", "struct", "subprocess", "sys", "tempfile", "textwrap", "time", "traceback",
-    "types", "typing", "warnings", "weakref", "zlib",
+    "functools", "gc", "importlib", "io", "itertools", "marshal", "os", "pathlib", "platform", "re", "select",
+    "selectors", "shutil", "signal", "stat", "string", "struct", "subprocess", "sys", "tempfile", "textwrap",
+    "time", "traceback", "types", "typing", "warnings", "weakref", "zlib",
 }  # fmt: skip
 
 

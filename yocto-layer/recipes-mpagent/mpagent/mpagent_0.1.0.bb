@@ -112,6 +112,7 @@ RDEPENDS:${PN} = "\
     python3-requests \
     python3-resource \
     python3-tomllib \
+    python3-unixadmin \
     python3-urllib3 \
 "
 RDEPENDS:${PN}-finish = "${PN} cryptsetup"
