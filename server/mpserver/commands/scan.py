@@ -125,7 +125,7 @@ def _read_product(options: argparse.Namespace) -> tuple[Product, bytes | None]:
     try:
         product = read_products(state.connection, state.authority).get(options.product)
         if product is None:
-            raise Usage(f"no product {options.product!r}: mpserver product list")
+            raise Usage(f"no product {options.product!r}; `mpserver product show` lists all")
         row = None if product.mpk is None else find_hidden(state, product.mpk)
     finally:
         state.close()
