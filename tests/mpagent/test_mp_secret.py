@@ -158,6 +158,18 @@ def test_commands_name_the_key_as_the_vault_does_and_sign_nothing(counter: Count
         assert tee.count_signatures() == 0
 
 
+@pytest.mark.parametrize("attest", ["mp", "sim"])
+def test_production_image_that_reads_the_class_key_fails(counter: Counter, tmp_path: Path, attest: str) -> None:
+    """T-734 Open door: whatever way there is, found by taking it; the search for an OP-TEE knows of one alone."""
+    with imx_board(counter, tmp_path / "board") as (disk, tee):
+        keep_secret(disk, attest)
+        _, found = ask(disk, tee)
+        assert found[f"attest {attest}"]["state"] == "ok"
+        _, found = ask(disk, tee, "--production")
+        assert (found[f"attest {attest}"]["exit_code"], found[f"attest {attest}"]["state"]) == (77, "broken")
+        assert tee.count_signatures() == 0
+
+
 def test_production_image_that_opens_the_engine_fails_though_nobody_signed(counter: Counter, tmp_path: Path) -> None:
     """An engine without a key to give may sign all the same; under mp_use secret nobody tries."""
     with imx_board(counter, tmp_path / "board") as (disk, tee):

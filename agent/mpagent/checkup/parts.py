@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from mpagent.checkup.desk import Desk
-from mpagent.checkup.finding import Finding, State, explain
+from mpagent.checkup.finding import EX_OPERATOR, Finding, State, explain
 from mpagent.checkup.question import DEADLINE_S, Question
 from mpagent.errors import HardwareGone
 from mpagent.hal.choose import open_part
@@ -51,7 +51,7 @@ def _try(desk: Desk, sort: str, name: str) -> Iterator[Finding]:
         if sort == "soc":
             yield Finding(ability, State.OK, _describe_soc(part))
         elif is_secret:
-            yield Finding(ability, State.OK, _try_class_key(part))
+            yield _try_class_key(ability, part, desk)
         elif sort == "attest":
             yield from _describe_attester(name, part, desk)
         elif sort == "seal":
@@ -67,11 +67,17 @@ def _describe_soc(soc: "Soc") -> str:
     return f"{facts.family}, uid {facts.uid.hex() if facts.uid is not None else 'not readable'}"
 
 
-def _try_class_key(key: "ClassKey") -> str:
-    """By its name in the OEM's vault; what is printed of a board that signs, SHA-256 of the key, is never made here."""
+def _try_class_key(ability: str, key: "ClassKey", desk: Desk) -> Finding:
+    """By its name in the OEM's vault; what is printed of a board that signs, SHA-256 of the key, is never made here.
+
+    Whichever way it was read, a production image must not have that way.
+    """
     prk = key.extract()
     name = make_mpk_id(lambda info: hkdf.expand(prk, info)).hex()
-    return f"the class key can be read, mpk-{name}; it signs nothing (mp_use = secret)"
+    text = f"the class key can be read, mpk-{name}"
+    if desk.production:
+        return Finding(ability, State.BROKEN, text, "a production image has no way to the MP engine", EX_OPERATOR)
+    return Finding(ability, State.OK, f"{text}; it signs nothing (mp_use = secret)")
 
 
 def _describe_attester(name: str, attester: "Attester", desk: Desk) -> Iterator[Finding]:
