@@ -85,6 +85,7 @@ def _look(device: "Device") -> dict[str, Any]:
         "image": None if notes.digest is None else notes.digest.hex(),
         "written": notes.written,
         "installed": notes.installed,
+        "retires": choice.boot_old,
     }
 
 
