@@ -171,3 +171,16 @@ def test_dry_run_and_refusal_wipe_nothing(shell: Shell, maker: Maker) -> None:
         assert path.read_bytes() == raw
     shell.run("offline", "apply", str(path))
     assert path.read_bytes() == b"noise"
+
+
+@pytest.mark.parametrize("name", ["\x1b[31m0", "0\nPASS 01f0 5 slots", os.fsdecode(b"0\xff")])
+def test_names_on_a_stick_steer_no_terminal_and_forge_no_line(shell: Shell, maker: Maker, name: str) -> None:
+    """T-735 Forged PASS: who fills the medium chooses the names of its files, which an enrollment would say."""
+    shell.put(b"noise", f"{name}.mpbundle")
+    for words in (("enroll", "--once"), ("enroll", "--once", "--json"), ("doctor",), ("doctor", "--json")):
+        done = shell.run(*words)
+        said = (done.stdout + done.stderr).decode()
+        assert "PASS" not in said and all(line.isprintable() for line in said.splitlines()), said
+        assert done.returncode in {69, 77} and b"Traceback" not in done.stderr, done.stderr
+    shell.put(maker.make(ITEMS), "1.mpbundle")
+    assert shell.run("enroll", "--once").returncode == 0

@@ -35,12 +35,15 @@ class Source(NamedTuple):
 
 
 def list_bundles(places: Sequence[Path]) -> list[Path]:
-    """What may be a bundle, place by place. A place that is not there has none. Raises MediumBroke."""
+    """What may be a bundle, place by place. A place that is not there has none. Raises MediumBroke.
+
+    Whoever filled the medium chose the names, and we say them: one that a terminal would act on is none of a bundle.
+    """
     found: list[Path] = []
     for place in places:
         try:
             if stat.S_ISDIR(os.stat(place).st_mode):
-                names = sorted(name for name in os.listdir(place) if name.endswith(SUFFIX) and name[0] != ".")
+                names = sorted(name for name in os.listdir(place) if _is_named(name))
                 found += [place / name for name in names[:FOLDER_MAX]]
             else:
                 found.append(place)
@@ -48,6 +51,10 @@ def list_bundles(places: Sequence[Path]) -> list[Path]:
             if error.errno not in _ABSENT:
                 raise MediumBroke(f"cannot look for bundles at {place}: {_say(error)}") from error
     return found
+
+
+def _is_named(name: str) -> bool:
+    return name.endswith(SUFFIX) and name[0] != "." and name.isprintable()
 
 
 @contextmanager
