@@ -26,5 +26,6 @@ flock -u 9
 # device carries (granian), and no device has it.
 for version in 3.11 3.12; do
     echo "floor on Python $version"
-    PYTHONPATH=server out/env/floor-$version/bin/python -m pytest -n 2 -m "not ceiling" tests/mpwire tests/mpagent tests/contract "$@"
+    PYTHONPATH=server out/env/floor-$version/bin/python -m pytest -n 2 -m "not ceiling" \
+        tests/mpwire tests/mpagent tests/offline tests/contract "$@"
 done
