@@ -1,9 +1,9 @@
-"""The live proof of a closed boot that needs no TA of ours: the pinned class key signs something fresh."""
+"""Whether this boot is closed: a live proof that needs no TA of ours, and what is said where there is none."""
 
 from collections.abc import Callable, Collection
 
 from mpagent.errors import HardwareGone
-from mpagent.hal.ports import Attester
+from mpagent.hal.ports import Attester, LifeCycle
 from mpwire import labels, mp
 from mpwire.errors import Malformed, Unauthentic
 
@@ -26,3 +26,13 @@ def signs_with_pinned_key(attester: Attester, key_ids: Collection[bytes], random
     except (Malformed, Unauthentic) as error:
         raise HardwareGone("the chip's signature does not verify under its own MP key", detail=str(error)) from error
     return True
+
+
+def say_why_not(life_cycle: LifeCycle | None, proof: str) -> str:
+    """Why a boot does not count as closed, with the next step; `proof` is what would show it, as a clause."""
+    if life_cycle is LifeCycle.CLOSED_PENDING_REBOOT:
+        said = "the closed fuse is blown, and nothing shows that this boot is closed"
+        return f"{said}: reboot once; if that was done, {proof}"
+    if life_cycle is LifeCycle.CLOSED:
+        return f"the part says closed, but nothing in this boot proves it: {proof}"
+    return "the part is not closed: sealing here would use a public test key; close it and reboot"

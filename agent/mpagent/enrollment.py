@@ -11,9 +11,9 @@ from typing import Final, NamedTuple, Protocol
 from mpagent.acceptance import Accepted, Pending, accept_closed, accept_grant, check_slots
 from mpagent.belief import keep_update, make_trust
 from mpagent.belonging import note_choice
-from mpagent.closed import signs_with_pinned_key
+from mpagent.closed import say_why_not, signs_with_pinned_key
 from mpagent.errors import NotClosed, Refused, RefusedForNow
-from mpagent.hal.ports import Board, LifeCycle, SocFacts
+from mpagent.hal.ports import Board, LifeCycle
 from mpagent.image import Image
 from mpagent.keptgrant import reopen
 from mpagent.proof import write_hello, write_proof
@@ -205,18 +205,7 @@ def prove_closed(board: Board, image: Image, random: Callable[[int], bytes]) -> 
             return facts.closed_by
     if image.allow_open:
         return "none"
-    raise NotClosed(_say_why_not_closed(facts))
-
-
-def _say_why_not_closed(facts: SocFacts) -> str:
-    if facts.life_cycle is LifeCycle.CLOSED_PENDING_REBOOT:
-        return (
-            "the closed fuse is blown, and nothing shows that this boot is closed: reboot once; if that was done, "
-            "pin the product's mp_key_ids or an open_blob in the image"
-        )
-    if facts.life_cycle is LifeCycle.CLOSED:
-        return "the part says closed, but nothing in this boot proves it: pin mp_key_ids or an open_blob in the image"
-    return "the part is not closed: sealing here would use a public test key; close it and reboot"
+    raise NotClosed(say_why_not(facts.life_cycle, "pin the product's mp_key_ids or an open_blob in the image"))
 
 
 def _hear(heard: bytes | None) -> bytes:

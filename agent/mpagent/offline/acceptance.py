@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
+from mpagent.closed import say_why_not
 from mpagent.errors import NotClosed
 from mpagent.hal.ports import LifeCycle, SocFacts
 from mpagent.image import Image
@@ -189,15 +190,4 @@ def judge_closed(facts: SocFacts, image: Image, *, class_key_holds: bool) -> str
         return facts.closed_by
     if image.allow_open:
         return "none"
-    raise NotClosed(_say_why_not_closed(facts))
-
-
-def _say_why_not_closed(facts: SocFacts) -> str:
-    if facts.life_cycle is LifeCycle.CLOSED_PENDING_REBOOT:
-        return (
-            "the closed fuse is blown, and nothing shows that this boot is closed: reboot once; if that was done, "
-            + _PIN
-        )
-    if facts.life_cycle is LifeCycle.CLOSED:
-        return "the part says closed, but nothing in this boot proves it: " + _PIN
-    return "the part is not closed: sealing here would use a public test key; close it and reboot"
+    raise NotClosed(say_why_not(facts.life_cycle, _PIN))

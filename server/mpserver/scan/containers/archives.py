@@ -12,7 +12,6 @@ from mpserver.scan.regions import Region, Slice
 
 CPIO_MAGICS: Final = (b"070701", b"070702")
 _TAR_BLOCK: Final = 512
-_TAR_FILES: Final = frozenset(b"\x0007S")
 _TAR_NOTES: Final = frozenset(b"LKxg")
 _TAR_EMPTY: Final = frozenset(b"123456")
 """Links, devices, folders and pipes: whatever size they tell, they have no content."""

@@ -1,7 +1,5 @@
 """The OEM's side without a line: the MP public key goes into the vault, bundles come out, receipts come back."""
 
-import json
-import os
 import secrets
 import tarfile
 from dataclasses import dataclass, field
@@ -9,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mpsim.demo.boards import PART
-from mpsim.demo.expecting import NotAsSaid, expect
+from mpsim.demo.expecting import expect
 from mpsim.demo.office import JOB, PRODUCT, Office
 
 QUANTITY: Final = 3
@@ -124,12 +122,3 @@ def cut(bundle: Path, out: Path) -> Path:
     """The medium was pulled while it was copied: all but the last bytes."""
     out.write_bytes(bundle.read_bytes()[:-1_000])
     return out
-
-
-def read_told(line: str, text: bytes, log: Path) -> dict[str, Any]:
-    """JSON of a command that may have failed. Raises NotAsSaid."""
-    try:
-        found = json.loads(text)
-    except ValueError:
-        raise NotAsSaid(line, "JSON on standard output", os.fsdecode(text[:200]), log) from None
-    return found if isinstance(found, dict) else {}
