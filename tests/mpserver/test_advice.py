@@ -6,8 +6,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import mpserver
 from mpserver.cli import make_parser
+from mpserver.errors import Usage
 
 _TOLD = re.compile(r"mpserver ((?:[a-z-]+ ?)+)")
 
@@ -38,3 +41,17 @@ def test_every_command_that_a_text_names_is_there() -> None:
             assert rest[0] in verbs, text
             verbs, rest = find_verbs(verbs[rest[0]]), rest[1:]
     assert seen > 50
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "bundle create --product p --job j --expires 9 --out f --version 0",
+        "bundle create --product p --job j --expires 9 --out f --version 1 --minimum x",
+        "bundle create --product p --job j --expires 9 --out f --version 1 --quantity -",
+        "product anchors p --bundle-minimum 0",
+    ],
+)
+def test_a_wrong_number_is_told_with_its_option(words: str) -> None:
+    with pytest.raises(Usage, match=rf"argument {words.split()[-2]}: .* whole number"):
+        make_parser().parse_args(words.split())

@@ -89,7 +89,7 @@ def _add_create(parser: argparse.ArgumentParser) -> None:
 
 def _number(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or len(text) > 10 or not 1 <= int(text) <= NUMBER_MAX:
-        raise Usage(f"{text[:20]}: a whole number from 1 to {NUMBER_MAX}")
+        raise argparse.ArgumentTypeError(f"{text[:20]}: a whole number from 1 to {NUMBER_MAX}")
     return int(text)
 
 

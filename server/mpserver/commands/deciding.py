@@ -201,7 +201,7 @@ def read_text(path: Path) -> str:
 
 def _version(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or len(text) > 9 or int(text) < 1:
-        raise Usage(f"{text[:20]}: a version of bundles is a whole number from 1 on")
+        raise argparse.ArgumentTypeError(f"{text[:20]}: a version of bundles is a whole number from 1 on")
     return int(text)
 
 
