@@ -23,11 +23,12 @@ flock -u 9
 [ "${1:-}" != --prepare ] || exit 0
 
 # The issuer that answers the device in some of these tests is read from the checkout: its wheel asks for more than a
-# device carries (granian), and no device has it. What an authority and a vault promise is the issuer's alone: over a
+# device carries (granian), and no device has it. As a process it runs in .venv. What an authority and a vault promise is the issuer's alone: over a
 # token it asks for a newer python-pkcs11 than a device's tests need.
 for version in 3.11 3.12; do
     echo "floor on Python $version"
-    PYTHONPATH=server out/env/floor-$version/bin/python -m pytest -n 2 -m "not ceiling" \
+    MPSERVER_PYTHON=$PWD/.venv/bin/python PYTHONPATH=server out/env/floor-$version/bin/python \
+        -m pytest -n 2 -m "not ceiling" \
         --ignore tests/contract/test_authority.py --ignore tests/contract/test_vault.py \
         tests/mpwire tests/mpagent tests/offline tests/contract "$@"
 done

@@ -52,6 +52,10 @@ def watch(call: str, log: Path) -> list[str]:
     return ["strace", "-f", "-qq", "-yy", "-o", str(log), "-e", f"trace={call}"]
 
 
+SERVER_PYTHON = os.environ.get("MPSERVER_PYTHON", sys.executable)
+"""Where the tests run on what the oldest devices carry (scripts/floor.sh), the issuer's side has its own releases."""
+
+
 class Mpserver:
     """One server directory with a product and an open job, and at most one running `mpserver`."""
 
@@ -70,7 +74,7 @@ class Mpserver:
         ready = self.folder / "address"
         ready.unlink(missing_ok=True)
         port = self.address.rpartition(":")[2] or "0"
-        command = [*prefix, sys.executable, "-m", "mpserver", "--dir", str(self.directory), "run"]
+        command = [*prefix, SERVER_PYTHON, "-m", "mpserver", "--dir", str(self.directory), "run"]
         with open(self.log_to, "ab") as log:
             self._process = subprocess.Popen(
                 [*command, "--port", port, "--ready-file", str(ready)], stdout=subprocess.DEVNULL, stderr=log
