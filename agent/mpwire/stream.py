@@ -18,7 +18,12 @@ _COUNTER_BYTES: Final = 11
 
 def count_ciphertext(size: int) -> int:
     """Bytes of the ciphertext of `size` bytes: a tag for each chunk, and one chunk where there is nothing."""
-    return size + TAG_BYTES * max(1, -(-size // BUNDLE_CHUNK_BYTES))
+    return size + TAG_BYTES * (find_last(size) + 1)
+
+
+def find_last(size: int) -> int:
+    """Number of the last chunk of `size` bytes, from 0."""
+    return max(0, -(-size // BUNDLE_CHUNK_BYTES) - 1)
 
 
 def seal_chunks(key: Secret, chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
@@ -71,7 +76,7 @@ def read_plain(file: BinaryIO) -> Iterator[bytes]:
 
 def _divide(size: int) -> Iterator[tuple[int, int, bool]]:
     """(number, bytes of plain text, whether it is the last) of each chunk."""
-    last = max(0, -(-size // BUNDLE_CHUNK_BYTES) - 1)
+    last = find_last(size)
     for number in range(last):
         yield number, BUNDLE_CHUNK_BYTES, False
     yield last, size - last * BUNDLE_CHUNK_BYTES, True

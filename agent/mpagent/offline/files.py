@@ -19,7 +19,7 @@ from mpwire.limits import BUNDLE_CHUNK_BYTES, BUNDLE_FILE_MAX_BYTES
 from mpwire.messages.grant import SECRET
 from mpwire.secret import Secret
 from mpwire.shape import Field, Integer, MapOf, Text
-from mpwire.stream import TAG_BYTES, count_ciphertext, open_chunks, open_last, seal_chunks
+from mpwire.stream import TAG_BYTES, count_ciphertext, find_last, open_chunks, open_last, seal_chunks
 
 FOLDER: Final = "files"
 KIND: Final = "file"
@@ -96,7 +96,7 @@ def probe_file(disk: Disk, note: Note) -> None:
     path = disk.folder / FOLDER / note.name
     with closing(disk.open(f"{FOLDER}/{note.name}")) as file:
         _check_size(os.fstat(file.fileno()).st_size, path, note)
-        last = max(0, -(-note.size // BUNDLE_CHUNK_BYTES) - 1)
+        last = find_last(note.size)
         with _read(path):
             file.seek(last * (BUNDLE_CHUNK_BYTES + TAG_BYTES))
             open_last(note.key, file.read(), last)
