@@ -8,13 +8,13 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, Final, NamedTuple
 
-from mpwire import labels, p256, registry
-from mpwire.cose import Sign1, read_sign1, sig_structure, thumbprint, write_sign1
+from mpwire import labels, registry
+from mpwire.cose import Sign1, read_sign1, thumbprint, write_sign1
 from mpwire.errors import Malformed, Unauthentic
 from mpwire.limits import BUNDLE_MANIFEST_MAX_BYTES, SLOT_VALUE_MAX_BYTES
 from mpwire.messages.bundle import BUNDLE, Bundle, Component
 from mpwire.stream import count_ciphertext
-from mpwire.trust import ES256_ONLY, RoleKey, Trust, verify_signed
+from mpwire.trust import ES256_ONLY, RoleKey, Trust, verify_named, verify_signed
 
 MAGIC: Final = b"mpbundle"
 HEAD_BYTES: Final = len(MAGIC) + 4
@@ -105,14 +105,7 @@ def verify_authority(frame: Frame, point: bytes) -> None:
         raise Unauthentic("bundle-signer")
     if headers.get(registry.HEADER_KID) != thumbprint(point):
         raise Unauthentic("bundle-authority-key")
-    try:
-        p256.verify(
-            point,
-            sig_structure(frame.sign1.protected, labels.AAD_BUNDLE, frame.sign1.payload),
-            frame.sign1.signature,
-        )
-    except Unauthentic:
-        raise Unauthentic("bundle-signature") from None
+    verify_named(frame.sign1, point, labels.AAD_BUNDLE, "bundle-signature")
 
 
 def check_payload(file: BinaryIO, frame: Frame, progress: Callable[[int, int], None]) -> None:

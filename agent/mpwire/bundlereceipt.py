@@ -9,12 +9,12 @@ from typing import BinaryIO, Final, NamedTuple
 
 from mpwire import labels, registry
 from mpwire.codec import decode, encode
-from mpwire.cose import read_sign1, verify_es256, write_sign1
+from mpwire.cose import read_sign1, write_sign1
 from mpwire.errors import Malformed, Unauthentic
 from mpwire.limits import RECEIPT_MAX_BYTES
 from mpwire.messages.bundle import BUNDLE_RECEIPT, RECEIPT_ROW, BundleReceipt
 from mpwire.secret import Secret
-from mpwire.trust import ES256_ONLY
+from mpwire.trust import ES256_ONLY, verify_named
 
 ROW_MAX_BYTES: Final = RECEIPT_MAX_BYTES + 64
 LENGTH_BYTES: Final = 4
@@ -58,10 +58,7 @@ def read_receipt(row: bytes) -> HeardReceipt:
     signed, mac = RECEIPT_ROW.read(decode(row), "bundle-receipt")
     envelope = read_sign1(signed, typ=labels.TYP_BUNDLE_RECEIPT, algs=ES256_ONLY)
     receipt = BUNDLE_RECEIPT.decode(envelope.payload, RECEIPT_MAX_BYTES)
-    try:
-        verify_es256(envelope, receipt.key, labels.AAD_BUNDLE_RECEIPT)
-    except Unauthentic:
-        raise Unauthentic("receipt-signature") from None
+    verify_named(envelope, receipt.key, labels.AAD_BUNDLE_RECEIPT, "receipt-signature")
     return HeardReceipt(receipt, signed, mac)
 
 

@@ -72,7 +72,7 @@ def check_chain(sign1: Sign1, role: str, product: str | None, trust: Trust) -> R
         envelope, certificate = _read_certificate(raw)
         if certificate.signer not in signers:
             raise Unauthentic("issuer-root")
-        _verify(envelope, signers[certificate.signer], labels.AAD_ISSUER_CERTIFICATE, "issuer-signature")
+        verify_named(envelope, signers[certificate.signer], labels.AAD_ISSUER_CERTIFICATE, "issuer-signature")
         _check_certificate(certificate, role, product, trust)
         if above is not None:
             _check_delegation(certificate, above)
@@ -110,7 +110,8 @@ def _check_delegation(below: IssuerCertificate, above: IssuerCertificate) -> Non
         raise Unauthentic("issuer-delegation")
 
 
-def _verify(envelope: Sign1, point: bytes, aad: bytes, name: str) -> None:
+def verify_named(envelope: Sign1, point: bytes, aad: bytes, name: str) -> None:
+    """`verify_es256` whose refusal begins with the check `name`. Raises Unauthentic."""
     try:
         verify_es256(envelope, point, aad)
     except Unauthentic:
@@ -120,7 +121,7 @@ def _verify(envelope: Sign1, point: bytes, aad: bytes, name: str) -> None:
 def verify_signed(sign1: Sign1, role: str, product: str | None, aad: bytes, trust: Trust) -> RoleKey:
     """Chain first, then the signature; the key that signed. Raises Unauthentic, "<role>-signature" for the latter."""
     key = check_chain(sign1, role, product, trust)
-    _verify(sign1, key.point, aad, f"{role}-signature")
+    verify_named(sign1, key.point, aad, f"{role}-signature")
     return key
 
 
@@ -136,7 +137,7 @@ def apply_trust_update(raw: bytes, trust: Trust) -> Trust:
     root = next((one for one in trust.roots if thumbprint(one) == signer), None)
     if root is None:
         raise Unauthentic("trust-update-root")
-    _verify(envelope, root, labels.AAD_TRUST_UPDATE, "trust-update-signature")
+    verify_named(envelope, root, labels.AAD_TRUST_UPDATE, "trust-update-signature")
     update = TRUST_UPDATE.decode(envelope.payload, CERTIFICATE_MAX_BYTES)
     if update.realm != trust.realm:
         raise Unauthentic("trust-update-realm")

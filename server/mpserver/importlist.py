@@ -12,12 +12,12 @@ from mpissuer.ports import RegisteredKey
 from mpserver.errors import NeedsPerson
 from mpserver.keyrecords import NOT_REGISTERED, from_import_record, to_import_record
 from mpwire import labels, registry
-from mpwire.cose import read_sign1, thumbprint, verify_es256, write_sign1
-from mpwire.errors import Malformed, Unauthentic
+from mpwire.cose import read_sign1, thumbprint, write_sign1
+from mpwire.errors import Malformed
 from mpwire.limits import IMPORT_MAX_BYTES, IMPORT_RECORDS_MAX
 from mpwire.messages.issuer import IMPORT_LIST, ImportList
 from mpwire.p256 import SoftKey
-from mpwire.trust import ES256_ONLY
+from mpwire.trust import ES256_ONLY, verify_named
 
 FIRST_BYTE: Final = b"\xd2"
 """Of a tagged COSE_Sign1; no JSON text begins so."""
@@ -69,10 +69,8 @@ def read_list(raw: bytes, realm: str, signers: Mapping[bytes, bytes]) -> SignedK
             f"import-signer: the list names signer {signer.hex()}, whom this server does not trust;"
             " `mpserver key signers` shows whom it does"
         )
-    try:
-        verify_es256(envelope, signers[signer], labels.AAD_IMPORT)
-    except Unauthentic:
-        raise Unauthentic("import-signature: changed after it was signed, or signed by another key") from None
+    said = "import-signature: changed after it was signed, or signed by another key"
+    verify_named(envelope, signers[signer], labels.AAD_IMPORT, said)
     told = IMPORT_LIST.decode(envelope.payload, IMPORT_MAX_BYTES)
     if told.realm != realm:
         raise NeedsPerson(f"import-realm: the list is for realm {told.realm}, this server is {realm}")
